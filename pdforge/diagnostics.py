@@ -1,0 +1,41 @@
+"""The one diagnostic type: what a check found, where, and what would be accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a finding weighs: only errors stop a run."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A position in a file, 1-based. Column 0 or line 0: the file (or the option named as `file`) as a whole."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One finding.
+
+    `message` says what is wrong and quotes the value; `help` says what is accepted, or suggests a fix;
+    `field` is the dotted path in the recipe (`teacher.truncation.top_p`), empty for syntax.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    place: Place
+    help: str = ""
+    field: str = ""
