@@ -1,0 +1,110 @@
+"""Names of everything below a storage root. No other module spells these names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEFAULT_ROOT = "runs"
+ROOT_VARIABLE = "PDFORGE_ROOT"
+
+
+def storage_root(option: str | Path | None = None) -> Path:
+    """The storage root: the option, else $PDFORGE_ROOT, else ./runs; absolute."""
+    return Path(option or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).absolute()
+
+
+@dataclass(frozen=True)
+class StageDirectory:
+    """The directory of one stage, shared or of a run."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """What the compiler wrote: the only thing that a job reads for configuration."""
+        return self.path / "job"
+
+    @property
+    def job_json(self) -> Path:
+        """The typed job (`pdforge.plan.jobs`)."""
+        return self.job / "job.json"
+
+    @property
+    def train_module(self) -> Path:
+        """The compiled torchtitan configuration of a training stage."""
+        return self.job / "train.py"
+
+    @property
+    def launch_script(self) -> Path:
+        """Runs the stage by hand, without the CLI."""
+        return self.job / "launch.sh"
+
+    @property
+    def attempts(self) -> Path:
+        """One directory per start."""
+        return self.path / "attempts"
+
+    @property
+    def output(self) -> Path:
+        """The store, or what a training stage leaves."""
+        return self.path / "output"
+
+    @property
+    def checkpoints(self) -> Path:
+        """torchtitan's checkpoint folder of a training stage."""
+        return self.output / "checkpoint"
+
+    @property
+    def progress(self) -> Path:
+        """How far the running attempt is."""
+        return self.path / "progress.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON row a logged training step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def done(self) -> Path:
+        """Present when, and only when, the stage succeeded; holds its results."""
+        return self.path / "done.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked (flock) while an attempt runs."""
+        return self.path / "lock"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a reader, or a crash, sees the old or the new content and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as JSON, atomically."""
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any | None:
+    """The JSON at `path`, or None where there is no such file (yet)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None

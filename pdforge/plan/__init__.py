@@ -1,0 +1,1 @@
+"""A recipe resolved against a cluster profile: stages, steps, sizes, identities."""

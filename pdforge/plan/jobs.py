@@ -1,0 +1,88 @@
+"""What a job directory says, typed: `job/job.json` of every stage. Written by compile, read by stages; all paths absolute."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pdforge.recipe.models import Architecture, Corpus, Objective, Tokenizer, TopPTopK, Training
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    identity: str
+    """Identity of the stage."""
+    title: str
+    """What a person calls it: `train pd`."""
+
+
+class TokenizeJob(_Job):
+    """Corpus → token store."""
+
+    kind: Literal["tokenize"] = "tokenize"
+    corpus: list[Corpus]
+    tokenizer: Tokenizer
+    sequence_length: int
+    train_sequences: int
+    validation_sequences: int
+    seed: int
+    output: str
+
+
+class ModelSource(BaseModel):
+    """A torchtitan checkpoint and the shape it has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Architecture
+    vocabulary: int
+    sequence_length: int
+    checkpoint: str
+    """The checkpoint folder (with `step-N` below it)."""
+    step: int
+
+
+class TrainJob(_Job):
+    """A training stage; everything that torchtitan needs is rendered into `train.py` from this."""
+
+    kind: Literal["pretrain-teacher", "train"]
+    architecture: Architecture
+    vocabulary: int
+    sequence_length: int
+    training: Training
+    objective: Objective | None
+    """None: language modelling only (a teacher)."""
+    truncation: TopPTopK | None
+    """How the stored distributions are cut on reading; None with no logit store."""
+    steps: int
+    tokens: str
+    """Token store."""
+    logits: str | None
+    """Logit store; None where no step gives it weight."""
+    device: Literal["cpu", "cuda"]
+    processes: int
+    output: str
+
+
+class CaptureJob(_Job):
+    """Teacher over the token store → logit store."""
+
+    kind: Literal["capture"] = "capture"
+    teacher: ModelSource
+    teacher_identity: str
+    tokens: str
+    tokens_identity: str
+    sequences: int
+    """Samples 0 … sequences-1 of the `train` split are captured."""
+    truncation: TopPTopK
+    shard_sequences: int
+    micro: int
+    device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"]
+    processes: int
+    output: str
+
+
+Job = Annotated[TokenizeJob | TrainJob | CaptureJob, Field(discriminator="kind")]

@@ -1,0 +1,1 @@
+"""The recipe language: typed models, YAML with positions, composition, rules."""
