@@ -1,0 +1,93 @@
+"""The `pdforge` command: finds the command's file, calls its function, and turns errors into messages and exit codes.
+
+A command `name` is the function `name_command` (or a `typer.Typer` of that name, for one with subcommands) in `pdforge/cli/name.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from pdforge import __version__
+from pdforge.errors import PdforgeError
+
+COMMANDS = {
+    "validate": "Recipes",
+    "show": "Recipes",
+    "explain": "Recipes",
+    "recipes": "Recipes",
+    "plan": "From recipe to job",
+    "compile": "From recipe to job",
+    "run": "Runs",
+    "submit": "Runs",
+    "status": "Runs",
+    "logs": "Runs",
+    "cancel": "Runs",
+    "ls": "Runs",
+    "report": "Results",
+    "store": "Results",
+    "doctor": "This machine",
+}
+"""Every command, in the order of `--help`, with its panel there."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pdforge {__version__}")
+        raise typer.Exit
+
+
+def _pdforge(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Recipes, plans and runs of pre-training distillation.
+
+    ```
+    pdforge validate quickstart     # is the recipe sound?
+    pdforge plan quickstart         # what would happen, and what does it cost?
+    pdforge run quickstart          # do it here
+    ```
+    """
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The application with the command that `arguments` names, or with all of them (for `--help`, or a name that is none).
+
+    Only what is called is imported: `pdforge validate` never pays for the launcher.
+    """
+    app = typer.Typer(
+        name="pdforge",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_pdforge)
+    named = arguments[0] if arguments else ""
+    for name in [named] if named in COMMANDS else COMMANDS:
+        module = f"pdforge.cli.{name}"
+        if find_spec(module) is None:
+            continue
+        command = getattr(importlib.import_module(module), f"{name}_command")
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=COMMANDS[name])
+        else:
+            app.command(name, rich_help_panel=COMMANDS[name])(command)
+    return app
+
+
+def main() -> None:
+    """Entry point. Exit codes: `pdforge.errors.ExitCode`; 130 when interrupted (typer's, as for a closed pipe)."""
+    try:
+        build(sys.argv[1:])(prog_name="pdforge")
+    except PdforgeError as error:
+        from pdforge.cli.render.error import print_error  # noqa: PLC0415 - only a failing command needs rich
+
+        print_error(error)
+        sys.exit(error.exit_code)
