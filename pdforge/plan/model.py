@@ -1,0 +1,97 @@
+"""A plan: the stages of one run with their identities, what they need, and what they cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pdforge.plan.jobs import Job
+from pdforge.plan.profile import Profile
+from pdforge.recipe.models import Recipe
+
+StageKind = Literal["tokenize", "pretrain-teacher", "capture", "train"]
+
+SHARED_FOLDER: dict[StageKind, str] = {"tokenize": "tokens", "pretrain-teacher": "teachers", "capture": "logits"}
+"""Where below the storage root the stages live that several runs share."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+
+class Stage(_Part):
+    """One kind of job with everything it needs to start."""
+
+    key: str
+    """`kind:identity`: stages of several plans with one key are one stage."""
+    kind: StageKind
+    title: str
+    """What a person calls it: `train pd`."""
+    identity: str
+    """Hash of everything that changes the result."""
+    directory: str
+    """Stage directory, relative to the storage root."""
+    needs: list[str]
+    """Keys of the stages whose results it reads."""
+    processes: int
+    shared: bool
+    """Other runs may read its result: it lies beside the runs, not in one."""
+    job: Job
+
+
+class ModelFigures(_Part):
+    """What one model weighs; None: unknown."""
+
+    parameters: int | None
+    flops_per_token: int | None
+    """Forward and backward."""
+
+
+class StageFigures(_Part):
+    """What one stage takes and leaves; None: unknown, or does not apply."""
+
+    steps: int | None = None
+    tokens: int | None = None
+    flops: float | None = None
+    bytes: int | None = None
+    """On disk, when it is done."""
+    bytes_at_most: int | None = None
+    """A bound, where `bytes` is unknown."""
+
+
+class Figures(_Part):
+    """Sizes and costs of a plan."""
+
+    student: ModelFigures
+    teacher: ModelFigures | None
+    kept_entries: float | None
+    """Mean number of entries of a position in the logit store; None: unknown, or no logit store."""
+    stages: dict[str, StageFigures]
+    """By stage key."""
+
+
+class Plan(_Part):
+    """One run: a resolved recipe against a profile. `plan.json` is this model's JSON."""
+
+    name: str
+    """Of the recipe."""
+    variant: str | None
+    hash: str
+    """The run's identity: every stage's, and pdforge's version. Leaves out names and where it runs."""
+    directory: str
+    """Run directory, relative to the storage root."""
+    recipe: Recipe
+    profile: Profile
+    stages: list[Stage]
+    """In dependency order; the last one trains the student."""
+    figures: Figures
+
+    @property
+    def label(self) -> str:
+        """What tables call the run: the variant, else the recipe."""
+        return self.variant or self.name
+
+    def stage(self, kind: StageKind) -> Stage | None:
+        """The stage of that kind, if the plan has one."""
+        return next((stage for stage in self.stages if stage.kind == kind), None)
