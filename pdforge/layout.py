@@ -80,6 +80,83 @@ class StageDirectory:
         """Locked (flock) while an attempt runs."""
         return self.path / "lock"
 
+    def attempt(self, number: int) -> AttemptDirectory:
+        """The directory of the attempt of that number (from 1)."""
+        return AttemptDirectory(self.attempts / f"{number:04d}")
+
+    def all_attempts(self) -> list[AttemptDirectory]:
+        """The attempts so far, oldest first."""
+        if not self.attempts.is_dir():
+            return []
+        return [AttemptDirectory(path) for path in sorted(self.attempts.iterdir()) if path.name.isdigit()]
+
+
+@dataclass(frozen=True)
+class AttemptDirectory:
+    """What one start of a stage leaves; the launching library's own files lie beside these."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """1, 2, …"""
+        return int(self.path.name)
+
+    @property
+    def stage(self) -> StageDirectory:
+        """The stage that it is an attempt of."""
+        return StageDirectory(self.path.parent.parent)
+
+    @property
+    def record(self) -> Path:
+        """How it was started: processes, rendezvous, who controls it."""
+        return self.path / "attempt.json"
+
+    @property
+    def stop(self) -> Path:
+        """Present when its ranks have been asked to save and end."""
+        return self.path / "stop"
+
+    @property
+    def controller_log(self) -> Path:
+        """What the process that keeps the ranks has to say; as a rule nothing."""
+        return self.path / "controller.log"
+
+    def rank_record(self, rank: int) -> Path:
+        """State of one rank."""
+        return self.path / f"rank{rank}.json"
+
+    def rank_log(self, rank: int) -> Path:
+        """Standard output and error of one rank."""
+        return self.path / f"rank{rank}.log"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The directory of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan (`pdforge.plan.model.Plan`)."""
+        return self.path / "plan.json"
+
+    @property
+    def driver(self) -> Path:
+        """The process that starts one stage after another, while there is one."""
+        return self.path / "driver.json"
+
+    @property
+    def driver_log(self) -> Path:
+        """Output of a driver that was submitted."""
+        return self.path / "driver.log"
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader, or a crash, sees the old or the new content and nothing between."""
