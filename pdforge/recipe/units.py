@@ -3,51 +3,84 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+LARGEST_COUNT = 2**63 - 1
+"""Counts are stored and compared as 64-bit integers."""
+
 _COUNT_SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
-_COUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKMBGT]?)")
+_COUNT = re.compile(r"([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)\s*([kKMBGT]?)")
 
 
 def parse_count(value: Any) -> Any:
     """An integer count from `100B`, `1.5M`, `8_388_608` or a number that is whole.
 
     Raises:
-        ValueError: text that is no count, or a count that is not whole.
+        ValueError: text that is no count, a truth value, or a count that is not whole or beyond 64 bits.
     """
-    if isinstance(value, bool) or not isinstance(value, str | float):
+    if isinstance(value, bool):
+        raise ValueError("not a number")
+    if isinstance(value, int):
+        if value > LARGEST_COUNT:
+            raise ValueError("too large for a count")
         return value
     if isinstance(value, float):
         if not value.is_integer():
             raise ValueError("not a whole number")
-        return int(value)
+        return parse_count(int(value))
+    if not isinstance(value, str):
+        return value
     match = _COUNT.fullmatch(value.strip())
     if match is None:
         raise ValueError("not a count; write a number such as 100B, 12.5M, 500k or 8_388_608")
-    try:
-        exact = Decimal(match[1].replace("_", "")) * _COUNT_SUFFIX[match[2]]
-    except InvalidOperation as error:
-        raise ValueError("not a count") from error
+    exact = Decimal(match[1].replace("_", "")) * _COUNT_SUFFIX[match[2]]
     if exact != exact.to_integral_value():
         raise ValueError("not a whole number")
-    return int(exact)
+    return parse_count(int(exact))
 
 
 def parse_fraction(value: Any) -> Any:
-    """A fraction from `10%` or a number."""
+    """A fraction from `10%` or a number.
+
+    Raises:
+        ValueError: text that ends in `%` and is no percentage, or a truth value.
+    """
     if isinstance(value, str) and value.strip().endswith("%"):
         try:
             return float(Decimal(value.strip()[:-1].strip()) / 100)
-        except InvalidOperation as error:
+        except ArithmeticError as error:
             raise ValueError("not a percentage; write 10% or 0.1") from error
+    return refuse_truth_value(value)
+
+
+def refuse_truth_value(value: Any) -> Any:
+    """`value` unless it is true or false, which Python would take for 1 and 0.
+
+    Raises:
+        ValueError: it is.
+    """
+    if isinstance(value, bool):
+        raise ValueError("not a number")
     return value
 
 
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 """A positive count of tokens or sequences."""
 
+Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+"""A seed of a random generator."""
+
 Fraction = Annotated[float, BeforeValidator(parse_fraction), Field(ge=0, le=1)]
 """A number in [0, 1], or a percentage."""
+
+Real = Annotated[float, BeforeValidator(refuse_truth_value)]
+"""A number; never a truth value."""
+
+Flag = Annotated[bool, Field(strict=True)]
+"""`true` or `false`, and no other spelling of them."""
+
+Text = Annotated[str, Field(min_length=1)]
+"""Text that is not empty."""

@@ -1,0 +1,40 @@
+"""Shapes of models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pdforge.recipe.parts.base import Model
+from pdforge.recipe.units import Count, Flag, Real
+
+
+class Architecture(Model):
+    """A decoder-only transformer (SwiGLU, RMSNorm, rotary positions, grouped-query attention)."""
+
+    family: Literal["llama3", "qwen3"] = "llama3"
+    """`qwen3` normalises queries and keys and may choose its head dimension."""
+    hidden: Count
+    """Width of the residual stream."""
+    ffn: Count
+    """Inner width of the feed-forward network."""
+    layers: Count
+    """Number of transformer blocks."""
+    heads: Count
+    """Query heads."""
+    kv_heads: Count | None = None
+    """Key/value heads; by default as many as query heads."""
+    head_dim: Count | None = None
+    """Width of a head; by default hidden/heads (llama3 allows nothing else)."""
+    rope_theta: Annotated[Real, Field(gt=0)] = 500_000.0
+    """Base of the rotary position frequencies."""
+    tied_embeddings: Flag = False
+    """Input and output embeddings are one matrix."""
+
+
+class Student(Model):
+    """The model that is pre-trained."""
+
+    architecture: Architecture
+    """Its shape."""

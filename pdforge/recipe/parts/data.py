@@ -1,0 +1,87 @@
+"""`data`: what is learnt from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pdforge.recipe.parts.base import Model
+from pdforge.recipe.units import Count, Seed, Text
+
+
+class StandardLibraryCorpus(Model):
+    """The source files of the standard library of the Python that runs the job: text that every machine has."""
+
+    kind: Literal["python-stdlib"]
+    bytes: Count = 12_000_000
+    """Take files, in a fixed pseudo-random order, until this many bytes are reached."""
+
+
+class TextCorpus(Model):
+    """Plain text files, one document a file."""
+
+    kind: Literal["text"]
+    path: Text
+    """A file or glob, local or any fsspec URL (`s3://…`)."""
+
+
+class JsonLinesCorpus(Model):
+    """JSON Lines, one document a row; `.gz` and `.zst` are read as they are."""
+
+    kind: Literal["jsonl"]
+    path: Text
+    """A file or glob, local or any fsspec URL (`s3://…`)."""
+    text: Text = "text"
+    """The key that holds the document's text."""
+
+
+Corpus = Annotated[StandardLibraryCorpus | TextCorpus | JsonLinesCorpus, Field(discriminator="kind")]
+
+
+class TrainedTokenizer(Model):
+    """A byte-level BPE tokenizer, trained on the corpus by the `tokenizers` library."""
+
+    kind: Literal["trained"]
+    vocabulary: Annotated[Count, Field(ge=257)]
+    """Size of the vocabulary: 256 bytes, the document separator, and merges."""
+
+
+class PretrainedTokenizer(Model):
+    """An existing Hugging Face tokenizer (`tokenizer.json`)."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    path: Text
+    """A local directory or file, or a hub id such as `zai-org/glm-4-9b`."""
+    revision: Text | None = None
+    """Git revision, where the path is a hub id."""
+    vocabulary: Annotated[Count, Field(ge=2)] | None = None
+    """Rows of the embedding; at least the tokenizer's own size, which is the default where the path is local."""
+    separator: Text = "<|endoftext|>"
+    """The token that starts every document."""
+
+
+def _default_kind(value: Any) -> Any:
+    return {"kind": "pretrained", **value} if isinstance(value, dict) and "kind" not in value else value
+
+
+Tokenizer = Annotated[
+    TrainedTokenizer | PretrainedTokenizer, Field(discriminator="kind"), BeforeValidator(_default_kind)
+]
+
+
+class Data(Model):
+    """What is learnt from."""
+
+    corpus: Corpus
+    """Where the text comes from."""
+    tokenizer: Tokenizer
+    """How text becomes tokens; teacher and student share it."""
+    sequence_length: Annotated[Count, Field(ge=8)]
+    """Tokens of one packed sequence."""
+    train_tokens: Count
+    """Tokens of the training split. More than the corpus holds is an error."""
+    validation_tokens: Count
+    """Tokens of the held-out split: other documents, never trained on."""
+    seed: Seed = 0
+    """Orders documents and sequences."""

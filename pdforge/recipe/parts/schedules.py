@@ -1,0 +1,126 @@
+"""Schedules of α and of the learning rate, over the steps of one training stage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pdforge.recipe.parts.base import Model
+from pdforge.recipe.units import Count, Fraction
+
+
+class Constant(Model):
+    """The same value at every step."""
+
+    schedule: Literal["constant"] = "constant"
+    value: Fraction
+    """The value."""
+
+
+class LinearIncrease(Model):
+    """From 0 to the peak: language modelling first (Table 5, Linear Inc)."""
+
+    schedule: Literal["linear_inc"]
+    peak: Fraction = 1.0
+    """The last step's value."""
+
+
+class LinearDecrease(Model):
+    """From the peak to 0: distillation first (Table 5, Linear Dec)."""
+
+    schedule: Literal["linear_dec"]
+    peak: Fraction = 1.0
+    """The first step's value."""
+
+
+class Period(Model):
+    """A square wave between the peak and 0 (Table 5, Period; the wave form is our reading)."""
+
+    schedule: Literal["period"]
+    peak: Fraction = 1.0
+    """Value of the high part."""
+    cycles: Count = 10
+    """Waves over the whole training."""
+    duty: Fraction = 0.5
+    """High part of each wave, which comes first."""
+
+
+class WarmupStableDecay(Model):
+    """Linear warm-up from 0, a plateau, cosine decay to 0 (WSD; Table 5)."""
+
+    schedule: Literal["wsd"]
+    peak: Fraction = 0.9
+    """The plateau."""
+    warmup: Fraction = 0.10
+    """Part of all steps that warms up."""
+    decay: Fraction = 0.01
+    """Part of all steps that decays."""
+
+
+class WarmupStableDecayOfRest(Model):
+    """WSD on 1-α (Table 5, WSD-β): α falls from 1, stays at 1-peak, and rises to 1 again."""
+
+    schedule: Literal["wsd_beta"]
+    peak: Fraction = 0.9
+    """The plateau of 1-α."""
+    warmup: Fraction = 0.10
+    """Part of all steps that warms up."""
+    decay: Fraction = 0.01
+    """Part of all steps that decays."""
+
+
+class Cosine(Model):
+    """Half a cosine from the peak to 0."""
+
+    schedule: Literal["cosine"]
+    peak: Fraction = 0.9
+    """The first step's value."""
+
+
+def _constant(value: Any) -> Any:
+    plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return {"schedule": "constant", "value": value} if plain else value
+
+
+AlphaSchedule = Annotated[
+    Constant | LinearIncrease | LinearDecrease | Period | WarmupStableDecay | WarmupStableDecayOfRest | Cosine,
+    Field(discriminator="schedule"),
+    BeforeValidator(_constant),
+]
+"""α over the steps; a plain number is constant."""
+
+
+class LearningRateWSD(Model):
+    """Linear warm-up, a plateau at the optimizer's learning rate, cosine decay to the floor."""
+
+    schedule: Literal["wsd"]
+    warmup: Fraction = 0.10
+    """Part of all steps that warms up."""
+    decay: Fraction = 0.01
+    """Part of all steps that decays."""
+    floor: Fraction = 0.1
+    """What is left at the end, as a part of the peak."""
+
+
+class LearningRateCosine(Model):
+    """Linear warm-up, then half a cosine to the floor."""
+
+    schedule: Literal["cosine"]
+    warmup: Fraction = 0.01
+    """Part of all steps that warms up."""
+    floor: Fraction = 0.1
+    """What is left at the end, as a part of the peak."""
+
+
+class LearningRateConstant(Model):
+    """Linear warm-up, then the optimizer's learning rate."""
+
+    schedule: Literal["constant"]
+    warmup: Fraction = 0.01
+    """Part of all steps that warms up."""
+
+
+LearningRateSchedule = Annotated[
+    LearningRateWSD | LearningRateCosine | LearningRateConstant, Field(discriminator="schedule")
+]

@@ -1,0 +1,80 @@
+"""`teacher`: whose next-token distributions are learnt, and what of them is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pdforge.recipe.parts.architecture import Architecture
+from pdforge.recipe.parts.base import Model
+from pdforge.recipe.parts.training import Training
+from pdforge.recipe.units import Count, Fraction, Text
+
+
+class PretrainedHere(Model):
+    """A teacher that this run pre-trains first, on the same token store."""
+
+    kind: Literal["pretrain"]
+    architecture: Architecture
+    """Its shape."""
+    training: Training
+    """How it is trained."""
+
+
+class TorchtitanTeacher(Model):
+    """A teacher from a torchtitan checkpoint."""
+
+    kind: Literal["torchtitan"]
+    path: Text
+    """The checkpoint folder, with `step-N` below it."""
+    step: Count
+    """Which of its steps."""
+    architecture: Architecture
+    """Its shape."""
+
+
+class HuggingFaceTeacher(Model):
+    """A causal language model of the Hugging Face hub, or a local directory in its format."""
+
+    kind: Literal["huggingface"]
+    path: Text
+    """A hub id such as `zai-org/glm-4-9b`, or a local directory."""
+    revision: Text | None = None
+    """Git revision, where the path is a hub id; without one the weights may change under a finished run."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Of weights and forward pass."""
+    architecture: Architecture | None = None
+    """Its shape, for sizes and estimates only: the model's own configuration is what runs."""
+
+
+TeacherModel = Annotated[PretrainedHere | TorchtitanTeacher | HuggingFaceTeacher, Field(discriminator="kind")]
+
+
+class TopPTopK(Model):
+    """Keep the smallest set of tokens whose mass at τ=1 is at least `top_p`, then the `top_k` most probable of them (Eq. 4)."""
+
+    kind: Literal["topp_topk"] = "topp_topk"
+    top_p: Annotated[Fraction, Field(gt=0)] = 0.95
+    """Probability mass to keep."""
+    top_k: Annotated[Count, Field(le=255)] = 100
+    """Tokens to keep at most."""
+
+
+class OfflineLogits(Model):
+    """The teacher's distributions are stored before the student starts."""
+
+    mode: Literal["offline"] = "offline"
+    shard_sequences: Count = 512
+    """Sequences of one shard of the store."""
+
+
+class Teacher(Model):
+    """Whose next-token distributions are learnt."""
+
+    model: TeacherModel
+    """The model."""
+    logits: OfflineLogits = OfflineLogits()
+    """When its distributions are computed."""
+    truncation: TopPTopK = TopPTopK()
+    """What of them is stored and learnt."""

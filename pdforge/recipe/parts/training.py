@@ -1,0 +1,91 @@
+"""`training`: how a model is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from pdforge.recipe.parts.base import Model
+from pdforge.recipe.parts.schedules import LearningRateSchedule, LearningRateWSD
+from pdforge.recipe.units import Count, Flag, Real, Seed
+
+
+class Batch(Model):
+    """Batch sizes, in sequences."""
+
+    global_: Annotated[Count, Field(alias="global")]
+    """Sequences of one optimizer step, over all devices."""
+    micro: Count = 1
+    """Sequences a device takes at once; the rest of the global batch is accumulated."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class AdamW(Model):
+    """AdamW; norms and embeddings are not decayed."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: Annotated[Real, Field(gt=0, lt=1)] = 6.0e-4
+    """Peak learning rate."""
+    betas: tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """Decay of the moments."""
+    eps: Annotated[Real, Field(gt=0, lt=1)] = 1e-8
+    """Added to the denominator."""
+    weight_decay: Annotated[Real, Field(ge=0, le=1)] = 0.1
+    """Decoupled weight decay."""
+    clip: Annotated[Real, Field(gt=0)] = 1.0
+    """Largest norm of the gradient."""
+
+
+class Parallelism(Model):
+    """How a model is spread over devices."""
+
+    data_shard: Literal["auto"] | Count = "auto"
+    """FSDP degree; `auto` takes what is left."""
+    data_replicate: Count = 1
+    """HSDP replicas."""
+    tensor: Count = 1
+    """Tensor-parallel degree."""
+    pipeline: Count = 1
+    """Pipeline stages."""
+    context: Count = 1
+    """Context-parallel degree."""
+
+
+class Checkpointing(Model):
+    """When a training stage saves what it needs to go on."""
+
+    every: Count = 500
+    """Steps between checkpoints."""
+    keep: Annotated[Count, Field(ge=2)] = 3
+    """Checkpoints kept; at least 2, since the newest may be half written when a job is killed."""
+
+
+class Training(Model):
+    """One training stage."""
+
+    tokens: Count | None = None
+    """Tokens to train on; by default all of `data.train_tokens`."""
+    batch: Batch
+    """Batch sizes."""
+    optimizer: AdamW = AdamW()
+    """The optimizer."""
+    learning_rate_schedule: LearningRateSchedule = LearningRateWSD(schedule="wsd")
+    """The learning rate over the steps."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the matrix products; weights and optimizer state stay in float32."""
+    parallelism: Parallelism = Parallelism()
+    """How the model is spread over devices."""
+    checkpoint: Checkpointing = Checkpointing()
+    """When to save."""
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    """What is computed again in the backward pass instead of being kept."""
+    compile: Flag = False
+    """torch.compile model and loss."""
+    loss_chunks: Count = 8
+    """The output projection and the loss run in this many parts of the sequence: never all logits at once."""
+    log_every: Count = 10
+    """Steps between rows of metrics."""
+    seed: Seed = 0
+    """Initial weights."""
