@@ -13,6 +13,11 @@ from typing import Any
 DEFAULT_ROOT = "runs"
 ROOT_VARIABLE = "PDFORGE_ROOT"
 
+TOKENS, TEACHERS, LOGITS = "tokens", "teachers", "logits"
+"""Folders of the stages that several runs share, below the root; one stage directory per identity in each."""
+TRAIN = "train"
+"""Stage directory of `train`, below its run's."""
+
 
 def storage_root(option: str | Path | None = None) -> Path:
     """The storage root: the option, else $PDFORGE_ROOT, else ./runs; absolute."""

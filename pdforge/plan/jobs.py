@@ -1,4 +1,7 @@
-"""What a job directory says, typed: `job/job.json` of every stage. Written by compile, read by stages; all paths absolute."""
+"""What a job directory says, typed: `job/job.json` of every stage. Written by compile, read by stages.
+
+All local paths are absolute.
+"""
 
 from __future__ import annotations
 
@@ -66,11 +69,25 @@ class TrainJob(_Job):
     output: str
 
 
+class HuggingFaceSource(BaseModel):
+    """A causal language model of the Hugging Face hub, or a local directory in its format."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    revision: str | None
+    dtype: Literal["bfloat16", "float16", "float32"]
+    architecture: Architecture | None
+    """For estimates only."""
+    vocabulary: int
+    sequence_length: int
+
+
 class CaptureJob(_Job):
     """Teacher over the token store → logit store."""
 
     kind: Literal["capture"] = "capture"
-    teacher: ModelSource
+    teacher: ModelSource | HuggingFaceSource
     teacher_identity: str
     tokens: str
     tokens_identity: str

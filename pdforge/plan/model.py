@@ -6,14 +6,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pdforge.layout import LOGITS, TEACHERS, TOKENS
 from pdforge.plan.jobs import Job
 from pdforge.plan.profile import Profile
 from pdforge.recipe.models import Recipe
 
 StageKind = Literal["tokenize", "pretrain-teacher", "capture", "train"]
 
-SHARED_FOLDER: dict[StageKind, str] = {"tokenize": "tokens", "pretrain-teacher": "teachers", "capture": "logits"}
-"""Where below the storage root the stages live that several runs share."""
+_SHARED_FOLDER: dict[StageKind, str] = {"tokenize": TOKENS, "pretrain-teacher": TEACHERS, "capture": LOGITS}
+
+
+def shared_directory(kind: StageKind, identity: str) -> str:
+    """Stage directory of a stage that several runs share, relative to the storage root."""
+    return f"{_SHARED_FOLDER[kind]}/{identity}"
 
 
 class _Part(BaseModel):

@@ -1,0 +1,290 @@
+"""From resolved recipes to plans: which stages there are, what each needs, and its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pdforge.errors import UsageError
+from pdforge.layout import TRAIN, StageDirectory
+from pdforge.plan import identities
+from pdforge.plan.batch import split_batch
+from pdforge.plan.content import tokenizer_facts
+from pdforge.plan.estimate import estimate
+from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, Job, ModelSource, TokenizeJob, TrainJob
+from pdforge.plan.model import Plan, Stage, shared_directory
+from pdforge.plan.profile import Profile
+from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
+from pdforge.recipe.models import Corpus, HuggingFaceTeacher, PretrainedHere, TeacherModel, TorchtitanTeacher, Training
+from pdforge.schedules import is_zero
+
+Precision = Literal["float32", "bfloat16"]
+
+if TYPE_CHECKING:
+    from pdforge.recipe.load import LoadedRecipe
+
+
+def make_plans(loaded: Sequence[LoadedRecipe], profile: Profile, root: Path) -> list[Plan]:
+    """One plan per loaded recipe, in their order.
+
+    Raises:
+        UsageError: a batch does not fit the profile, there are too few tokens, or two variants are the same run.
+        EnvironmentFault, StoreError: corpus, tokenizer or teacher is not there.
+    """
+    fingerprints: dict[Corpus, str] = {}
+    plans = [_Builder(one, profile, root, fingerprints).plan() for one in loaded]
+    seen: dict[str, Plan] = {}
+    for plan in plans:
+        twin = seen.setdefault(plan.hash, plan)
+        if twin is not plan:
+            raise UsageError(
+                f"{plan.name}: variants {twin.label!r} and {plan.label!r} differ in nothing that changes the result",
+                remedy="leave one out; to repeat a run, give it another training.seed",
+            )
+    return plans
+
+
+def steps_of(training: Training, train_tokens: int, sequence_length: int) -> int:
+    """Whole optimizer steps in the tokens of a training stage; at least 1."""
+    return max(1, (training.tokens or train_tokens) // (training.batch.global_ * sequence_length))
+
+
+class _Builder:
+    """Builds the stages of one run, each from those it needs."""
+
+    def __init__(self, loaded: LoadedRecipe, profile: Profile, root: Path, fingerprints: dict[Corpus, str]) -> None:
+        self.loaded, self.recipe, self.profile, self.root = loaded, loaded.recipe, profile, root
+        self.fingerprints = fingerprints
+        self.tokenizer = tokenizer_facts(self.recipe.data.tokenizer)
+        self.train_sequences = self.recipe.data.train_tokens // self.recipe.data.sequence_length
+
+    def plan(self) -> Plan:
+        before = [self.tokenize, *([self.teacher] if self.teacher and self.capture else [])]
+        stages = [*before, *([self.capture] if self.capture else []), self.train]
+        return Plan(
+            name=self.recipe.recipe,
+            variant=self.loaded.variant,
+            hash=self.hash,
+            directory=self.directory,
+            recipe=self.recipe,
+            profile=self.profile,
+            stages=stages,
+            figures=estimate(self.recipe, self.tokenizer.vocabulary, stages),
+        )
+
+    @cached_property
+    def tokenize(self) -> Stage:
+        data = self.recipe.data
+        corpus = _absolute(data.corpus)
+        if corpus not in self.fingerprints:
+            from pdforge.store.corpus import fingerprint  # noqa: PLC0415 - reads the corpus: only a plan pays for it
+
+            self.fingerprints[corpus] = fingerprint([corpus])
+        validation = max(1, data.validation_tokens // data.sequence_length)
+        identity = identities.tokenize_identity(
+            data,
+            corpus=self.fingerprints[corpus],
+            tokenizer=self.tokenizer.identity,
+            train_sequences=self.train_sequences,
+            validation_sequences=validation,
+        )
+        job = TokenizeJob(
+            identity=identity,
+            title="tokenize",
+            corpus=[corpus],
+            tokenizer=data.tokenizer,
+            sequence_length=data.sequence_length,
+            train_sequences=self.train_sequences,
+            validation_sequences=validation,
+            seed=data.seed,
+            output=self.output(shared_directory("tokenize", identity)),
+        )
+        return self.shared(job, needs=[], processes=1)
+
+    @cached_property
+    def teacher(self) -> Stage | None:
+        """The stage that pre-trains the teacher, where the recipe asks for one."""
+        teacher = self.recipe.teacher
+        if teacher is None or not isinstance(teacher.model, PretrainedHere):
+            return None
+        training = teacher.model.training
+        steps = self.steps(training, "teacher.model.training")
+        identity = identities.teacher_identity(
+            teacher.model.architecture, training, steps=steps, tokens=self.tokenize.identity
+        )
+        job = TrainJob(
+            kind="pretrain-teacher",
+            identity=identity,
+            title="pretrain teacher",
+            architecture=teacher.model.architecture,
+            vocabulary=self.tokenizer.vocabulary,
+            sequence_length=self.recipe.data.sequence_length,
+            training=training,
+            objective=None,
+            truncation=None,
+            steps=steps,
+            tokens=self.output(self.tokenize.directory),
+            logits=None,
+            device=self.profile.device,
+            processes=self.profile.processes,
+            output=self.output(shared_directory("pretrain-teacher", identity)),
+        )
+        return self.shared(job, needs=[self.tokenize], processes=self.profile.processes)
+
+    @cached_property
+    def capture(self) -> Stage | None:
+        """The stage that captures the teacher's distributions; None where no step gives them weight."""
+        teacher, training = self.recipe.teacher, self.recipe.training
+        if is_zero(self.recipe.objective.alpha):
+            return None
+        if teacher is None:
+            raise UsageError(
+                f"{self.loaded.name}: α is not 0 throughout, and there is no teacher",
+                remedy="add `teacher`, or set objective.alpha to 0",
+            )
+        source, source_identity = self.teacher_source(teacher.model)
+        precision, micro = self.capture_numerics(teacher.model)
+        sequences = self.steps(training, "training") * training.batch.global_
+        identity = identities.capture_identity(
+            teacher=source_identity,
+            tokens=self.tokenize.identity,
+            sequences=sequences,
+            truncation=teacher.truncation,
+            precision=precision,
+            shard_sequences=teacher.logits.shard_sequences,
+        )
+        job = CaptureJob(
+            identity=identity,
+            title="capture logits",
+            teacher=source,
+            teacher_identity=source_identity,
+            tokens=self.output(self.tokenize.directory),
+            tokens_identity=self.tokenize.identity,
+            sequences=sequences,
+            truncation=teacher.truncation,
+            shard_sequences=teacher.logits.shard_sequences,
+            micro=micro,
+            device=self.profile.device,
+            precision=precision,
+            processes=self.profile.processes,
+            output=self.output(shared_directory("capture", identity)),
+        )
+        needs = [self.tokenize, *([self.teacher] if self.teacher else [])]
+        return self.shared(job, needs=needs, processes=self.profile.processes)
+
+    @cached_property
+    def train(self) -> Stage:
+        recipe, capture = self.recipe, self.capture
+        directory = f"{self.directory}/{TRAIN}"
+        job = TrainJob(
+            kind="train",
+            identity=self.train_identity,
+            title=f"train {self.loaded.variant or recipe.recipe}",
+            architecture=recipe.student.architecture,
+            vocabulary=self.tokenizer.vocabulary,
+            sequence_length=recipe.data.sequence_length,
+            training=recipe.training,
+            objective=recipe.objective,
+            truncation=recipe.teacher.truncation if capture and recipe.teacher else None,
+            steps=self.steps(recipe.training, "training"),
+            tokens=self.output(self.tokenize.directory),
+            logits=self.output(capture.directory) if capture else None,
+            device=self.profile.device,
+            processes=self.profile.processes,
+            output=self.output(directory),
+        )
+        needs = [self.tokenize, *([capture] if capture else [])]
+        return _stage(job, directory=directory, needs=needs, processes=self.profile.processes, shared=False)
+
+    @cached_property
+    def train_identity(self) -> str:
+        recipe, capture = self.recipe, self.capture
+        return identities.train_identity(
+            recipe.student.architecture,
+            recipe.training,
+            recipe.objective,
+            steps=self.steps(recipe.training, "training"),
+            tokens=self.tokenize.identity,
+            logits=capture.identity if capture else None,
+        )
+
+    @property
+    def hash(self) -> str:
+        return identities.run_hash(self.train_identity)
+
+    @property
+    def directory(self) -> str:
+        return f"{self.loaded.name}-{self.hash}"
+
+    def teacher_source(self, model: TeacherModel) -> tuple[ModelSource | HuggingFaceSource, str]:
+        """Where the teacher's weights are, and what names them."""
+        vocabulary, length = self.tokenizer.vocabulary, self.recipe.data.sequence_length
+        if isinstance(model, TorchtitanTeacher):
+            return torchtitan_teacher(model, vocabulary=vocabulary, sequence_length=length)
+        if isinstance(model, HuggingFaceTeacher):
+            return huggingface_teacher(model, vocabulary=vocabulary, sequence_length=length)
+        stage = self.teacher
+        assert stage is not None
+        assert isinstance(stage.job, TrainJob)
+        source = ModelSource(
+            architecture=model.architecture,
+            vocabulary=vocabulary,
+            sequence_length=length,
+            checkpoint=str(StageDirectory(self.root / stage.directory).checkpoints),
+            step=stage.job.steps,
+        )
+        return source, stage.identity
+
+    def capture_numerics(self, model: TeacherModel) -> tuple[Precision, int]:
+        """Precision of the capture, and sequences a device takes at once."""
+        if isinstance(model, PretrainedHere):
+            return model.training.precision, model.training.batch.micro
+        micro = self.recipe.training.batch.micro
+        if isinstance(model, HuggingFaceTeacher):
+            return ("float32" if model.dtype == "float32" else "bfloat16"), micro
+        return self.recipe.training.precision, micro
+
+    def steps(self, training: Training, place: str) -> int:
+        """Steps of a training stage, once its batch and its tokens are known to fit."""
+        split_batch(training, self.profile.processes, place=place)
+        steps = steps_of(training, self.recipe.data.train_tokens, self.recipe.data.sequence_length)
+        needed = steps * training.batch.global_
+        if needed > self.train_sequences:
+            data = self.recipe.data
+            raise UsageError(
+                f"{place}: {steps} steps of {training.batch.global_} sequences read {needed} sequences, "
+                f"but data.train_tokens {data.train_tokens:,} makes {self.train_sequences} of {data.sequence_length} tokens",
+                remedy=f"raise data.train_tokens to {needed * data.sequence_length:,} or more, "
+                f"or lower {place}.tokens or {place}.batch.global",
+            )
+        return steps
+
+    def output(self, directory: str) -> str:
+        return str(StageDirectory(self.root / directory).output)
+
+    def shared(self, job: Job, *, needs: list[Stage], processes: int) -> Stage:
+        return _stage(
+            job, directory=shared_directory(job.kind, job.identity), needs=needs, processes=processes, shared=True
+        )
+
+
+def _stage(job: Job, *, directory: str, needs: list[Stage], processes: int, shared: bool) -> Stage:
+    return Stage(
+        key=f"{job.kind}:{job.identity}",
+        kind=job.kind,
+        title=job.title,
+        identity=job.identity,
+        directory=directory,
+        needs=[stage.key for stage in needs],
+        processes=processes,
+        shared=shared,
+        job=job,
+    )
+
+
+def _absolute(corpus: Corpus) -> Corpus:
+    """The corpus with a local path made absolute: a job's working directory is its own."""
+    path = getattr(corpus, "path", None)
+    return corpus if path is None or "://" in path else corpus.model_copy(update={"path": str(Path(path).absolute())})

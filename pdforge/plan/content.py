@@ -1,0 +1,101 @@
+"""What a plan must know of files outside the recipe: tokenizers and teachers, by content and not by place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.recipe.models import PretrainedTokenizer, TrainedTokenizer
+
+_SAMPLE = 1 << 20
+"""Bytes read of each end of a checkpoint's file: weights that differ at all differ there."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class TokenizerFacts(NamedTuple):
+    """What the plan knows of a tokenizer."""
+
+    vocabulary: int
+    """Rows of the embedding."""
+    identity: dict[str, Any]
+    """What names it in an identity."""
+
+
+def tokenizer_facts(tokenizer: TrainedTokenizer | PretrainedTokenizer) -> TokenizerFacts:
+    """Vocabulary and identity of a tokenizer: of a local file its content counts, of a hub id its name and revision.
+
+    Raises:
+        EnvironmentFault: the local file is missing or is no `tokenizer.json`.
+        UsageError: the vocabulary is smaller than the tokenizer, or is needed and not given.
+    """
+    if isinstance(tokenizer, TrainedTokenizer):
+        return TokenizerFacts(tokenizer.vocabulary, tokenizer.model_dump(mode="json"))
+    file = _tokenizer_file(tokenizer)
+    if file is None:
+        if tokenizer.vocabulary is None:
+            raise UsageError(
+                f"data.tokenizer: the vocabulary of {tokenizer.path!r} is not known before it is downloaded",
+                remedy="set data.tokenizer.vocabulary to the rows of its embedding",
+            )
+        return TokenizerFacts(tokenizer.vocabulary, tokenizer.model_dump(mode="json"))
+    content = file.read_bytes()
+    size = _tokenizer_size(file, content)
+    if tokenizer.vocabulary is not None and tokenizer.vocabulary < size:
+        raise UsageError(
+            f"data.tokenizer.vocabulary is {tokenizer.vocabulary:,}, but {file} holds {size:,} tokens",
+            remedy=f"set it to {size} or more, or leave it out",
+        )
+    vocabulary = tokenizer.vocabulary or size
+    named = {"kind": tokenizer.kind, "sha256": hashlib.sha256(content).hexdigest()}
+    return TokenizerFacts(vocabulary, {**named, "vocabulary": vocabulary, "separator": tokenizer.separator})
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether a path that is not there may name a repository of the Hugging Face hub: `organisation/name`."""
+    return _HUB_ID.fullmatch(path) is not None and not path.endswith(".json")
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """Identity of a model's files: their names, sizes and a sample of their bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder)}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_SAMPLE))
+            stream.seek(max(0, size - _SAMPLE))
+            digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _tokenizer_file(tokenizer: PretrainedTokenizer) -> Path | None:
+    """The local `tokenizer.json`, or None where the path is a hub id (`organisation/name`)."""
+    path = Path(tokenizer.path)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    if path.is_file():
+        return path
+    if is_hub_id(tokenizer.path):
+        return None
+    raise EnvironmentFault(
+        f"data.tokenizer.path: there is no {path}", remedy="name a folder with a tokenizer.json, or the file itself"
+    )
+
+
+def _tokenizer_size(file: Path, content: bytes) -> int:
+    """Highest token id plus one."""
+    try:
+        tokenizer = json.loads(content)
+        vocabulary, added = tokenizer["model"]["vocab"], tokenizer.get("added_tokens") or []
+        # BPE and WordPiece map text to id; Unigram lists [text, score], its ids are the positions
+        ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+        return 1 + max(ids + [token["id"] for token in added])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EnvironmentFault(
+            f"data.tokenizer.path: {file} is not a saved tokenizer ({type(error).__name__}: {error})",
+            remedy="name a tokenizer.json as saved by `tokenizers` or `transformers`",
+        ) from error

@@ -1,0 +1,88 @@
+"""Sizes and costs of a plan, from arithmetic alone. What cannot be known before a run is None, never a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pdforge.plan.jobs import CaptureJob, TokenizeJob, TrainJob
+from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
+from pdforge.recipe.models import Architecture, Recipe, TopPTopK
+from pdforge.recipe.sizes import parameter_count
+
+BYTES_PER_ENTRY = 1.5
+"""Of the logit store's codec: about 12 bits a kept entry, ids included."""
+
+KEPT_ENTRIES = {10: 6.6, 20: 11.3, 50: 22.3, 100: 37.0}
+"""Mean kept entries of top-0.95-k by k, for the vocabulary below (arXiv 2410.16215, section 3.2 and Table 8)."""
+KEPT_ENTRIES_VOCABULARY = 151_552
+
+_CHECKPOINT_BYTES = 12
+"""A parameter: weight and two moments of AdamW, each float32."""
+
+
+def estimate(recipe: Recipe, vocabulary: int, stages: Sequence[Stage]) -> Figures:
+    """The figures of a plan's stages."""
+    length = recipe.data.sequence_length
+    capture = next((stage.job for stage in stages if isinstance(stage.job, CaptureJob)), None)
+    kept = kept_entries(capture.truncation, vocabulary) if capture else None
+    return Figures(
+        student=model_figures(recipe.student.architecture, vocabulary, length),
+        teacher=model_figures(capture.teacher.architecture, vocabulary, length) if capture else None,
+        kept_entries=kept,
+        stages={stage.key: _stage_figures(stage, vocabulary, length, kept) for stage in stages},
+    )
+
+
+def model_figures(architecture: Architecture | None, vocabulary: int, sequence_length: int) -> ModelFigures:
+    """Parameters and FLOPs a token; unknown where the shape is."""
+    if architecture is None:
+        return ModelFigures(parameters=None, flops_per_token=None)
+    return ModelFigures(
+        parameters=parameter_count(architecture, vocabulary).total,
+        flops_per_token=flops_per_token(architecture, vocabulary, sequence_length),
+    )
+
+
+def flops_per_token(architecture: Architecture, vocabulary: int, sequence_length: int) -> int:
+    """Of training, forward and backward: 6 a parameter that multiplies, and attention over the whole sequence.
+
+    torchtitan's own count (`get_dense_model_nparams_and_flops`), so that plan and trainer report the same unit.
+    """
+    count = parameter_count(architecture, vocabulary)
+    multiplying = count.total if architecture.tied_embeddings else count.total - count.embedding
+    head = architecture.head_dim or architecture.hidden // architecture.heads
+    attention = architecture.layers * architecture.heads * 2 * head * sequence_length
+    return 6 * (multiplying + attention)
+
+
+def kept_entries(truncation: TopPTopK, vocabulary: int) -> float | None:
+    """Mean kept entries of a position where the paper measured them (its teacher's vocabulary, p = 0.95); else None."""
+    if vocabulary != KEPT_ENTRIES_VOCABULARY or truncation.top_p != 0.95:
+        return None
+    return KEPT_ENTRIES.get(truncation.top_k)
+
+
+def _stage_figures(stage: Stage, vocabulary: int, length: int, kept: float | None) -> StageFigures:
+    match stage.job:
+        case TokenizeJob() as job:
+            tokens = (job.train_sequences + job.validation_sequences) * length
+            return StageFigures(tokens=tokens, bytes=tokens * (2 if vocabulary <= 1 << 16 else 4))
+        case CaptureJob() as job:
+            tokens = job.sequences * length
+            shape = job.teacher.architecture
+            return StageFigures(
+                tokens=tokens,
+                flops=tokens * flops_per_token(shape, vocabulary, length) / 3 if shape else None,
+                bytes=None if kept is None else round(tokens * kept * BYTES_PER_ENTRY),
+                bytes_at_most=round(tokens * min(job.truncation.top_k, vocabulary) * BYTES_PER_ENTRY),
+            )
+        case TrainJob() as job:
+            tokens = job.steps * job.training.batch.global_ * length
+            weights = parameter_count(job.architecture, vocabulary).total
+            kept_checkpoints = min(job.training.checkpoint.keep, -(-job.steps // job.training.checkpoint.every))
+            return StageFigures(
+                steps=job.steps,
+                tokens=tokens,
+                flops=float(tokens * flops_per_token(job.architecture, vocabulary, length)),
+                bytes=weights * _CHECKPOINT_BYTES * kept_checkpoints,
+            )
