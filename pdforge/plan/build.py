@@ -255,7 +255,7 @@ class _Builder:
             data = self.recipe.data
             raise UsageError(
                 f"{place}: {steps} steps of {training.batch.global_} sequences read {needed} sequences, "
-                f"but data.train_tokens {data.train_tokens:,} makes {self.train_sequences} of {data.sequence_length} tokens",
+                f"but data.train_tokens {data.train_tokens:,} makes {self.train_sequences}",
                 remedy=f"raise data.train_tokens to {needed * data.sequence_length:,} or more, "
                 f"or lower {place}.tokens or {place}.batch.global",
             )

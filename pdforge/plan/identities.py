@@ -1,8 +1,8 @@
 """Identities of stages and runs: hashes of everything that changes a result, and of nothing else.
 
 What is left out on purpose: names and descriptions; where a stage runs (profile, device, processes, paths); and the
-fields of `training` that say how the same numbers are reached (parallelism, micro batch, …). New fields count until they
-are named here: an identity too many costs time, one too few serves a wrong result.
+fields of `training` that say how the same numbers are reached (parallelism, micro batch, …). New fields count until
+they are named here: an identity too many costs time, one too few serves a wrong result.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Profile(BaseModel):
 
 def local_profile(processes: int | None = None) -> Profile:
     """This machine: one process per visible GPU, else two CPU processes (one on a single core)."""
-    gpus = _visible_gpus()
+    gpus = visible_gpus()
     return Profile(
         name="local", device="cuda" if gpus else "cpu", processes=processes or gpus or min(2, os.cpu_count() or 1)
     )
@@ -42,7 +42,7 @@ def find_profile(name: str, processes: int | None = None) -> Profile:
     return local_profile(processes)
 
 
-def _visible_gpus() -> int:
+def visible_gpus() -> int:
     """NVIDIA devices that a job would see, without importing torch."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     present = len(list(Path("/dev").glob("nvidia[0-9]*")))

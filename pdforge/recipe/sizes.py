@@ -1,4 +1,4 @@
-"""Number of parameters of an architecture, in plain arithmetic: what torchtitan's models count, without building one."""
+"""Parameters of an architecture in plain arithmetic: what torchtitan's models count, without building one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ParameterCount(NamedTuple):
 
 
 def parameter_count(architecture: Architecture, vocabulary: int) -> ParameterCount:
-    """Parameters of a model: no biases, RMSNorm before attention, before the feed-forward network and before the output.
+    """Parameters of a model: no biases; RMSNorm before attention, feed-forward network and output projection.
 
     `qwen3` adds a norm of queries and one of keys, each as wide as a head.
     """

@@ -1,0 +1,107 @@
+"""What this machine offers to a run: packages, devices, memory, disk, a scheduler."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pdforge.plan.environment import INSTALL, installed, training_packages
+from pdforge.plan.profile import visible_gpus
+
+State = Literal["ok", "missing", "absent"]
+"""`missing` stops training jobs; `absent` is only worth knowing."""
+
+_GB = 1e9
+_GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
+_MEMORY_INFORMATION = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    state: State
+    value: str
+    remedy: str = ""
+    """How to get it, where it is not there."""
+
+
+def inspect_machine(root: Path) -> list[Check]:
+    """All checks, for runs below the storage root `root`."""
+    return [_python(), *_packages(), _matplotlib(), _devices(), _cores(), _memory(), _disk(root), _scheduler()]
+
+
+def can_train(checks: list[Check]) -> bool:
+    """Whether a training job could run here."""
+    return all(check.state != "missing" for check in checks)
+
+
+def _python() -> Check:
+    fits = sys.version_info >= (3, 11)
+    where = f"{platform.python_version()} ({sys.executable})"
+    return Check("python", "ok" if fits else "missing", where, "" if fits else "install Python 3.11 or newer")
+
+
+def _packages() -> list[Check]:
+    return [
+        Check(p.name, "ok" if p.ok else "missing", p.complaint or f"{p.found}", "" if p.ok else INSTALL)
+        for p in training_packages()
+    ]
+
+
+def _matplotlib() -> Check:
+    found = installed("matplotlib")
+    if found:
+        return Check("matplotlib", "ok", found)
+    return Check("matplotlib", "absent", "not installed: reports have no curves", "pip install matplotlib")
+
+
+def _devices() -> Check:
+    count = visible_gpus()
+    if count == 0:
+        return Check("devices", "ok", "no NVIDIA GPU visible: jobs run on the CPU")
+    models = sorted({_gpu_model(file) for file in _GPU_INFORMATION.glob("*/information")})
+    return Check("devices", "ok", f"{count} NVIDIA GPU{'s' if count > 1 else ''} {', '.join(models)}".rstrip())
+
+
+def _gpu_model(file: Path) -> str:
+    lines = [line.partition(":") for line in file.read_text(encoding="utf-8").splitlines()]
+    return next((value.strip() for key, _, value in lines if key == "Model"), "unknown model")
+
+
+def _cores() -> Check:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Check("cores", "ok", str(count))
+
+
+def _memory() -> Check:
+    try:
+        lines = _MEMORY_INFORMATION.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return Check("memory", "absent", "unknown")
+    kilobytes = {
+        name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if rest.strip()
+    }
+    total, available = (kilobytes.get(name, 0) * 1024 / _GB for name in ("MemTotal", "MemAvailable"))
+    return Check("memory", "ok", f"{available:.1f} of {total:.1f} GB free")
+
+
+def _disk(root: Path) -> Check:
+    there = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(there).free / _GB
+    if there.is_dir() and os.access(there, os.W_OK):
+        return Check("disk", "ok", f"{free:.1f} GB free at {root}")
+    return Check("disk", "missing", f"{root} cannot be written", "choose another place: --root DIR, or $PDFORGE_ROOT")
+
+
+def _scheduler() -> Check:
+    lacking = [name for name in ("sbatch", "squeue") if shutil.which(name) is None]
+    if not lacking:
+        return Check("scheduler", "ok", f"SLURM ({shutil.which('sbatch')})")
+    return Check("scheduler", "absent", f"no SLURM here ({', '.join(lacking)} not found): jobs run on this machine")
