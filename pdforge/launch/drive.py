@@ -1,0 +1,220 @@
+"""Carries plans out: one stage after another, each at most once at a time on this storage root, whoever asks for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pdforge.errors import EnvironmentFault, StageFailed
+from pdforge.launch import local
+from pdforge.launch.driver import registered
+from pdforge.launch.lock import Lock, is_locked, try_lock
+from pdforge.launch.outcome import judge, stage_failed
+from pdforge.launch.progress import read_progress
+from pdforge.launch.records import read_attempt, read_ranks
+from pdforge.launch.status import StageStatus, merged_stages, stage_status
+from pdforge.launch.task import ENTRY
+from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically
+from pdforge.plan.model import Plan, Stage
+
+PERIOD_S = 0.2
+MAX_FRUITLESS = 3
+"""Failed starts of a stage in a row, without one step gained, after which it is not started again by itself."""
+
+OnEvent = Callable[[StageStatus], None]
+WriteStage = Callable[[Stage, Path], object]
+
+
+class Running(Protocol):
+    """An attempt while somebody waits for it."""
+
+    def has_ended(self) -> bool:
+        """Whether all of its ranks are gone."""
+
+
+class StopRequested(Exception):  # noqa: N818 - no error: what was asked for has happened
+    """The stages were asked to stop and have saved; the same command goes on."""
+
+
+class Detached(StopRequested):
+    """Somebody else's attempt was being waited for; it goes on."""
+
+
+@dataclass
+class StopSwitch:
+    """Set by a signal handler, read by `drive`: 1 asks the running attempt to save and end, 2 kills it."""
+
+    level: int = 0
+
+    def press(self) -> None:
+        """Once more."""
+        self.level += 1
+
+
+@dataclass
+class Drive:
+    """Carries out `plans` below `root`. `run()` does it; the fields are how."""
+
+    plans: Sequence[Plan]
+    root: Path
+    on_event: OnEvent = lambda _: None
+    """Told how a stage stands whenever that may have changed."""
+    stop: StopSwitch = field(default_factory=StopSwitch)
+    retry: bool = False
+    """Start a stage again although its last starts brought nothing."""
+    entry: str = ENTRY
+    """What every rank calls (`launch.task`)."""
+    write_stage: WriteStage | None = None
+    """Writes a stage's job directory; default: `pdforge.compile.write_stage`."""
+
+    def run(self) -> None:
+        """Run every stage that is not done.
+
+        Raises:
+            StageFailed: a stage failed; it and what needs it, or comes after it, is not done.
+            StopRequested: stopped on request; run again to go on.
+        """
+        write_runs(self.plans, self.root)
+        stages = merged_stages(self.plans)
+        with registered(self.plans, self.root):
+            for number, stage in enumerate(stages):
+                try:
+                    self._until_done(stage)
+                except StageFailed as error:
+                    rest = ", ".join(later.title for later in stages[number + 1 :])
+                    raise StageFailed(
+                        f"{error.message}\nnot run: {rest}" if rest else error.message, remedy=error.remedy
+                    ) from error
+
+    def _until_done(self, stage: Stage) -> None:
+        directory = StageDirectory(self.root / stage.directory)
+        while not directory.done.exists():
+            if self.stop.level:
+                raise StopRequested(f"stopped before `{stage.title}`")
+            lock = try_lock(directory)
+            if lock is not None:
+                with lock:
+                    if directory.done.exists():  # somebody was quicker
+                        continue
+                    attempt, running = self._start(stage, directory, lock)
+                self._watch(stage, attempt, running)
+            elif attempt := _running_attempt(directory):
+                self._watch(stage, attempt, _Theirs(directory))
+            else:
+                time.sleep(PERIOD_S)  # somebody is about to start it, or it is about to end
+        self._tell(stage)
+
+    def _start(self, stage: Stage, directory: StageDirectory, lock: Lock) -> tuple[AttemptDirectory, Running]:
+        reached = high_water(directory)
+        if not self.retry:
+            refuse_fruitless(stage, directory, reached)
+        write_stage = self.write_stage
+        if write_stage is None:
+            from pdforge.compile import write_stage as compile_stage  # noqa: PLC0415 - templates: only where needed
+
+            write_stage = compile_stage
+        write_stage(stage, self.root)
+        return local.start(directory, stage.processes, lock, high_water=reached, entry=self.entry)
+
+    def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
+        """Wait for the end of an attempt, passing on what the user asks for."""
+        while not running.has_ended():
+            self._tell(stage)
+            if self.stop.level and isinstance(running, _Theirs) and _driven_by_another(attempt):
+                raise Detached(f"`{stage.title}` goes on: it was started by another process")
+            if self.stop.level:
+                request_stop(attempt)
+            if self.stop.level > 1:
+                local.kill(attempt)
+            time.sleep(PERIOD_S)
+        outcome = judge(attempt)
+        self._tell(stage)
+        if outcome.state == "failed":
+            raise stage_failed(stage.title, attempt, outcome)
+        if outcome.state == "stopped":
+            raise StopRequested(f"`{stage.title}` stopped on request")
+
+    def _tell(self, stage: Stage) -> None:
+        self.on_event(stage_status(stage, self.root))
+
+
+@dataclass(frozen=True)
+class _Theirs:
+    """An attempt that another process started."""
+
+    stage: StageDirectory
+
+    def has_ended(self) -> bool:
+        return not is_locked(self.stage)
+
+
+def write_runs(plans: Sequence[Plan], root: Path) -> None:
+    """Write `recipe.yaml` and `plan.json` of every run.
+
+    Raises:
+        EnvironmentFault: the storage root cannot be written.
+    """
+    from pdforge.recipe.load import dump_recipe  # noqa: PLC0415 - the YAML library: not for `status` and `logs`
+
+    for plan in plans:
+        run = RunDirectory(root / plan.directory)
+        try:
+            write_atomically(run.recipe, dump_recipe(plan.recipe))
+            write_atomically(run.plan, plan.model_dump_json(indent=1) + "\n")
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot write below {root}: {error.strerror}", remedy="choose another --root"
+            ) from error
+
+
+def request_stop(attempt: AttemptDirectory) -> None:
+    """Ask the ranks of an attempt to save and end. A file: every rank sees it, also one that has not begun."""
+    attempt.stop.touch()
+
+
+def high_water(directory: StageDirectory) -> int:
+    """The furthest step that the stage ever reached; after a failure it starts from a checkpoint before that."""
+    progress = read_progress(directory)
+    marks = [record.high_water for attempt in directory.all_attempts() if (record := read_attempt(attempt))]
+    return max([progress.step if progress else 0, *marks])
+
+
+def refuse_fruitless(stage: Stage, directory: StageDirectory, reached: int) -> None:
+    """Refuse to start what failed the last times without gaining a step.
+
+    Raises:
+        StageFailed: it did.
+    """
+    fruitless = 0
+    for attempt in reversed(directory.all_attempts()):
+        record, outcome = read_attempt(attempt), judge(attempt)
+        if record is None or outcome.state != "failed" or outcome.interrupted or record.high_water < reached:
+            break
+        fruitless += 1
+    if fruitless >= MAX_FRUITLESS:
+        last = judge(directory.all_attempts()[-1])
+        raise StageFailed(
+            f"stage `{stage.title}` is not started again: its last {fruitless} starts failed without gaining a step "
+            f"(step {reached}); {last.error}\nlog: {last.log}",
+            remedy="remove the cause, then add --retry",
+        )
+
+
+def _running_attempt(directory: StageDirectory) -> AttemptDirectory | None:
+    """The latest attempt, if its processes run; None while it is being started."""
+    attempts = directory.all_attempts()
+    if not attempts:
+        return None
+    record = read_attempt(attempts[-1])
+    processes = [rank.process for rank in read_ranks(attempts[-1])]
+    if record and record.controller:
+        processes.append(record.controller)
+    return attempts[-1] if any(process.is_alive is not False for process in processes) else None
+
+
+def _driven_by_another(attempt: AttemptDirectory) -> bool:
+    record = read_attempt(attempt)
+    return record is not None and record.driver.is_alive is True

@@ -1,0 +1,112 @@
+"""How an attempt ended, read from the files that its ranks left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pdforge.errors import StageFailed
+from pdforge.launch.records import RankError, RankRecord, read_attempt, read_ranks
+from pdforge.layout import AttemptDirectory
+
+_LAST_LINES = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of an attempt."""
+
+    state: Literal["done", "stopped", "failed"]
+    error: str = ""
+    """What the rank that failed first has to say, in one or a few lines."""
+    remedy: str = ""
+    rank: int | None = None
+    """The rank that failed first."""
+    log: Path | None = None
+    """Where to read on."""
+    interrupted: bool = field(default=False)
+    """Killed as a whole, from outside: says nothing about the stage."""
+
+
+def judge(attempt: AttemptDirectory) -> Outcome:
+    """The outcome of an attempt that has ended."""
+    if attempt.stage.done.exists():
+        return Outcome("done")
+    ranks = read_ranks(attempt)
+    if attempt.stop.exists() and not any(rank.state == "failed" and not _is_consequence(rank) for rank in ranks):
+        return Outcome("stopped")
+    guilty = _first_to_fail(ranks)
+    if guilty is None:
+        if any(rank.state == "stopped" for rank in ranks):
+            return Outcome("stopped")
+        return _without_failing_rank(attempt, ranks)
+    log = attempt.rank_log(guilty.rank)
+    if guilty.vanished:
+        everything = all(rank.vanished for rank in ranks)
+        who = "every rank" if everything else f"rank {guilty.rank}"
+        return Outcome(
+            "failed",
+            f"{who} was killed from outside",
+            "when memory is short, the system kills the largest process: see `dmesg`, and take a smaller micro batch",
+            guilty.rank,
+            log,
+            interrupted=everything,
+        )
+    error = guilty.error or RankError(type="", message="")
+    return Outcome("failed", _describe(error, log), error.remedy, guilty.rank, log)
+
+
+def stage_failed(title: str, attempt: AttemptDirectory, outcome: Outcome) -> StageFailed:
+    """The exception for an outcome that is a failure."""
+    where = f"rank {outcome.rank}: " if outcome.rank is not None and len(read_ranks(attempt)) > 1 else ""
+    log = f"\nlog: {outcome.log}" if outcome.log else ""
+    return StageFailed(
+        f"stage `{title}` failed in attempt {attempt.number}; {where}{outcome.error}{log}", remedy=outcome.remedy
+    )
+
+
+def last_lines(path: Path, count: int = _LAST_LINES) -> str:
+    """The last lines of a log; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 400 * count))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-count:])
+
+
+def _first_to_fail(ranks: list[RankRecord]) -> RankRecord | None:
+    """Cause before consequence: killed ranks left no time and cannot have waited for others; then by time."""
+
+    def order(rank: RankRecord) -> tuple[bool, bool, float]:
+        return _is_consequence(rank), not rank.vanished, rank.ended or 0.0
+
+    return min((rank for rank in ranks if rank.state == "failed" or rank.vanished), key=order, default=None)
+
+
+def _is_consequence(rank: RankRecord) -> bool:
+    return rank.error is not None and rank.error.consequence
+
+
+def _without_failing_rank(attempt: AttemptDirectory, ranks: list[RankRecord]) -> Outcome:
+    """Nobody failed, and yet there is no result."""
+    record = read_attempt(attempt)
+    missing = (record.processes if record else 0) - len(ranks)
+    if missing <= 0 and ranks:
+        return Outcome("failed", "every rank ended well, but the stage left no result", log=attempt.rank_log(0))
+    logs = sorted(attempt.path.glob("*_log.out")) or [attempt.controller_log]
+    message = "\n".join(["no rank began" if not ranks else f"{missing} ranks never began", last_lines(logs[0])])
+    return Outcome("failed", message.rstrip(), log=logs[0], interrupted=not last_lines(logs[0]))
+
+
+def _describe(error: RankError, log: Path) -> str:
+    """`RuntimeError: …`, with the place where it was raised; the log's end where there was no exception."""
+    if not error.type:
+        return "\n".join([error.message, last_lines(log)]).rstrip()
+    if not error.traceback:
+        return error.message
+    frames = [line.strip() for line in error.traceback.splitlines() if line.startswith("  File ")]
+    place = f"\nat {frames[-1]}" if frames else ""
+    return f"{error.type}: {error.message}{place}"

@@ -1,0 +1,105 @@
+"""What an attempt writes about itself: `attempt.json` and one `rank<k>.json` a rank. Readers ignore unknown keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pdforge.launch.process import ProcessId
+from pdforge.layout import AttemptDirectory, write_json
+
+RankState = Literal["running", "done", "stopped", "failed"]
+
+
+class RankError(BaseModel):
+    """Why a rank failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    """Of the exception; empty when there was none."""
+    message: str
+    remedy: str = ""
+    traceback: str = ""
+    """Text; empty for errors that a user can act on."""
+    consequence: bool = False
+    """The rank ended only because another one had."""
+
+
+class RankRecord(BaseModel):
+    """State of one rank."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rank: int
+    process: ProcessId
+    state: RankState
+    exit_code: int | None = None
+    error: RankError | None = None
+    started: float
+    """Unix seconds."""
+    ended: float | None = None
+
+    @property
+    def vanished(self) -> bool:
+        """It says that it runs, and does not: something killed it."""
+        return self.state == "running" and self.process.is_alive is False
+
+
+class AttemptRecord(BaseModel):
+    """How an attempt was started."""
+
+    model_config = ConfigDict(frozen=True)
+
+    executor: Literal["local"]
+    processes: int
+    master_address: str
+    master_port: int
+    driver: ProcessId
+    """Who started it."""
+    controller: ProcessId | None = None
+    """The parent of the ranks, leader of their process group; None until it has been started."""
+    high_water: int
+    """The furthest step that any earlier attempt of the stage reached."""
+    started: float
+    """Unix seconds."""
+
+
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+def read_attempt(attempt: AttemptDirectory) -> AttemptRecord | None:
+    """The attempt's record; None when there is none that can be read."""
+    return _read(attempt.record, AttemptRecord)
+
+
+def write_attempt(attempt: AttemptDirectory, record: AttemptRecord) -> None:
+    """Write the attempt's record."""
+    write_json(attempt.record, record.model_dump(mode="json"))
+
+
+def read_ranks(attempt: AttemptDirectory) -> list[RankRecord]:
+    """The records of the ranks that have started, in order."""
+    ranks = sorted(int(path.stem.removeprefix("rank")) for path in attempt.path.glob("rank*.json"))
+    return [record for rank in ranks if (record := read_rank(attempt, rank))]
+
+
+def read_rank(attempt: AttemptDirectory, rank: int) -> RankRecord | None:
+    """The record of one rank; None before it has started."""
+    return _read(attempt.rank_record(rank), RankRecord)
+
+
+def write_rank(attempt: AttemptDirectory, record: RankRecord) -> None:
+    """Write the record of one rank."""
+    write_json(attempt.rank_record(record.rank), record.model_dump(mode="json"))
+
+
+def _read(path: Path, model: type[_Record]) -> _Record | None:
+    """A record; None for none, and for one that cannot be read: what nobody can read tells nothing."""
+    try:
+        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError):
+        return None

@@ -1,0 +1,82 @@
+"""How the stages of runs stand, from files only: it never matters who started them, or where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pdforge.launch.lock import is_locked
+from pdforge.launch.outcome import judge
+from pdforge.launch.progress import Progress, read_progress
+from pdforge.launch.records import read_ranks
+from pdforge.layout import StageDirectory
+from pdforge.plan.model import Plan, Stage
+
+State = Literal["done", "running", "stopped", "failed", "waiting", "unknown"]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How one stage stands."""
+
+    key: str
+    title: str
+    directory: Path
+    state: State
+    attempt: int = 0
+    """The latest; 0: none yet."""
+    progress: Progress | None = None
+    error: str = ""
+    """Of a failed stage."""
+    log: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        progress = self.progress or Progress()
+        return {
+            "key": self.key,
+            "title": self.title,
+            "state": self.state,
+            "attempt": self.attempt,
+            **progress.model_dump(),
+            "error": self.error,
+            "directory": str(self.directory),
+            "log": str(self.log) if self.log else None,
+        }
+
+
+def merged_stages(plans: Iterable[Plan]) -> list[Stage]:
+    """The stages of all plans, each once, in dependency order."""
+    return list({stage.key: stage for plan in plans for stage in plan.stages}.values())
+
+
+def stage_status(stage: Stage, root: Path) -> StageStatus:
+    """How the stage stands."""
+    directory = StageDirectory(root / stage.directory)
+    attempts = directory.all_attempts()
+    latest = attempts[-1] if attempts else None
+
+    def status(state: State, error: str = "", log: Path | None = None) -> StageStatus:
+        progress = read_progress(directory) if latest else None
+        number = latest.number if latest else 0
+        return StageStatus(stage.key, stage.title, directory.path, state, number, progress, error, log)
+
+    if directory.done.exists():
+        return status("done")
+    if is_locked(directory):
+        return status("running", log=latest.rank_log(0) if latest else None)
+    if latest is None:
+        return status("waiting")
+    if any(rank.state == "running" and rank.process.is_alive is None for rank in read_ranks(latest)):
+        return status("unknown")  # another host's: its lock need not be seen here, and its processes are not
+    outcome = judge(latest)
+    return status(outcome.state, outcome.error, outcome.log)
+
+
+def run_state(statuses: Iterable[StageStatus]) -> State:
+    """One word for a run: the state of the stage that decides it."""
+    states = [status.state for status in statuses]
+    order: tuple[State, ...] = ("failed", "running", "unknown", "stopped", "waiting")
+    return next((state for state in order if state in states), "done")

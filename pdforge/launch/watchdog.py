@@ -1,0 +1,74 @@
+"""Ends a rank when a peer is gone, and hears requests to stop.
+
+Neither submitit's local executor nor SLURM does the first: the others would wait in a collective until its timeout, half
+an hour later.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from pdforge.launch.records import RankError, read_rank
+from pdforge.layout import AttemptDirectory
+
+PERIOD_S = 0.5
+START_TIMEOUT_S = 120.0
+"""How long a peer may take to begin: imports from a busy network file system are slow, a hang is longer."""
+
+
+class Watchdog(threading.Thread):
+    """Looks at the attempt's files twice a second, in a thread of its own so that no collective can hold it up."""
+
+    def __init__(
+        self,
+        attempt: AttemptDirectory,
+        rank: int,
+        ranks: int,
+        *,
+        on_stop: Callable[[], None],
+        on_failure: Callable[[RankError], None],
+    ) -> None:
+        """`on_stop` is called at each look while a stop is wanted; `on_failure` at most once, and ends the process."""
+        super().__init__(name="pdforge-watchdog", daemon=True)
+        self._attempt = attempt
+        self._peers = [peer for peer in range(ranks) if peer != rank]
+        self._on_stop = on_stop
+        self._on_failure = on_failure
+        self._deadline = time.monotonic() + START_TIMEOUT_S
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """The thread."""
+        while not self._ended.wait(PERIOD_S):
+            if self._attempt.stop.exists():
+                self._on_stop()
+            if (reason := self._lost_peer()) and not self._ended.is_set():
+                self._on_failure(RankError(type="PeerLost", message=reason, consequence=True))
+                return
+
+    def end(self) -> None:
+        """The rank is over: look no more."""
+        self._ended.set()
+
+    def _lost_peer(self) -> str:
+        """Why this rank cannot go on; empty when it can."""
+        for peer in list(self._peers):
+            record = read_rank(self._attempt, peer)
+            if record is None:
+                if time.monotonic() > self._deadline:
+                    return f"rank {peer} has not started within {START_TIMEOUT_S:.0f} s"
+            elif record.state == "failed":
+                return f"rank {peer} failed"
+            elif record.vanished and _still_vanished(self._attempt, peer):
+                return f"rank {peer} was killed"
+            elif record.state != "running":
+                self._peers.remove(peer)
+        return ""
+
+
+def _still_vanished(attempt: AttemptDirectory, rank: int) -> bool:
+    """Look again: between the reading of its record and the search for its process the rank may have ended well."""
+    record = read_rank(attempt, rank)
+    return record is not None and record.vanished
