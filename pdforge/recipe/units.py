@@ -1,4 +1,7 @@
-"""Numbers as people write them: `100B`, `12.5M`, `8_388_608`, `10%`. A number means what its unit says."""
+"""Numbers as people write them: `100B`, `12.5M`, `8_388_608`, `10%`. A number means what its unit says.
+
+A validator's ValueError says what would be accepted: it completes `it must be …`.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +25,23 @@ def parse_count(value: Any) -> Any:
         ValueError: text that is no count, a truth value, or a count that is not whole or beyond 64 bits.
     """
     if isinstance(value, bool):
-        raise ValueError("not a number")
+        raise ValueError("a number")
     if isinstance(value, int):
         if value > LARGEST_COUNT:
-            raise ValueError("too large for a count")
+            raise ValueError(f"at most {LARGEST_COUNT}")
         return value
     if isinstance(value, float):
         if not value.is_integer():
-            raise ValueError("not a whole number")
+            raise ValueError("a whole number")
         return parse_count(int(value))
     if not isinstance(value, str):
         return value
     match = _COUNT.fullmatch(value.strip())
     if match is None:
-        raise ValueError("not a count; write a number such as 100B, 12.5M, 500k or 8_388_608")
+        raise ValueError("a count such as 100B, 12.5M, 500k or 8_388_608")
     exact = Decimal(match[1].replace("_", "")) * _COUNT_SUFFIX[match[2]]
     if exact != exact.to_integral_value():
-        raise ValueError("not a whole number")
+        raise ValueError("a whole number")
     return parse_count(int(exact))
 
 
@@ -52,7 +55,7 @@ def parse_fraction(value: Any) -> Any:
         try:
             return float(Decimal(value.strip()[:-1].strip()) / 100)
         except ArithmeticError as error:
-            raise ValueError("not a percentage; write 10% or 0.1") from error
+            raise ValueError("a fraction such as 0.1, or a percentage such as 10%") from error
     return refuse_truth_value(value)
 
 
@@ -63,7 +66,7 @@ def refuse_truth_value(value: Any) -> Any:
         ValueError: it is.
     """
     if isinstance(value, bool):
-        raise ValueError("not a number")
+        raise ValueError("a number")
     return value
 
 

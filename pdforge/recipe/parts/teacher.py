@@ -52,7 +52,7 @@ TeacherModel = Annotated[PretrainedHere | TorchtitanTeacher | HuggingFaceTeacher
 
 
 class TopPTopK(Model):
-    """Keep the smallest set of tokens whose mass at τ=1 is at least `top_p`, then the `top_k` most probable of them (Eq. 4)."""
+    """Keep the smallest set of tokens with a mass of at least `top_p` at τ=1, then the `top_k` likeliest (Eq. 4)."""
 
     kind: Literal["topp_topk"] = "topp_topk"
     top_p: Annotated[Fraction, Field(gt=0)] = 0.95

@@ -1,0 +1,141 @@
+"""From a source that a user names to recipes: read, compose, validate, check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pdforge.diagnostics import Diagnostic, Place, Severity
+from pdforge.errors import RecipeError, UsageError
+from pdforge.recipe.compose import Composer, merge, read_override, split_variants
+from pdforge.recipe.dump import dump_recipe
+from pdforge.recipe.gallery import find_recipe, gallery_directory, gallery_names
+from pdforge.recipe.messages import diagnose
+from pdforge.recipe.models import Recipe
+from pdforge.recipe.reader import Document, read_file
+from pdforge.recipe.rules import check
+from pdforge.recipe.suppress import Suppressions
+from pdforge.recipe.tree import FieldPath, Mapping, locate, plain
+
+__all__ = ["LoadedRecipe", "dump_recipe", "gallery_directory", "gallery_names", "load_document", "load_recipes"]
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """One recipe of a file: all of it, or one of its variants."""
+
+    recipe: Recipe
+    variant: str | None
+    source: str
+    """The file, as places name it."""
+    warnings: list[Diagnostic]
+    tree: Mapping = field(repr=False, compare=False)
+    """Where every value was written."""
+
+    @property
+    def name(self) -> str:
+        """`quickstart`, or `quickstart-pd` for its variant `pd`."""
+        return self.recipe.recipe + (f"-{self.variant}" if self.variant else "")
+
+    def place(self, path: str | FieldPath) -> Place:
+        """Where a field (`training.batch.micro`) was written; its nearest written parent for a default."""
+        return locate(self.tree, tuple(path.split(".")) if isinstance(path, str) else path)[1]
+
+
+def load_recipes(source: str, *, variants: Sequence[str] = (), overrides: Sequence[str] = ()) -> list[LoadedRecipe]:
+    """Load a recipe file or a gallery recipe: one result a variant.
+
+    Args:
+        source: a path, or a gallery name such as `quickstart`.
+        variants: which variants; all of them when empty.
+        overrides: `FIELD=VALUE` texts that win over file and variant.
+
+    Raises:
+        RecipeError: findings, of all variants together, in order of place; warnings among them.
+        UsageError: no such file or variant, or an override of another form.
+    """
+    path = find_recipe(source)
+    name = _display(path)
+    return load_document(read_file(path, name), path.parent, variants=variants, overrides=overrides)
+
+
+def load_document(
+    document: Document, directory: Path, *, variants: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> list[LoadedRecipe]:
+    """Load recipes from a document that is read already; `directory` is what its `extends` is relative to.
+
+    Raises:
+        RecipeError, UsageError: as `load_recipes`.
+    """
+    composer = Composer()
+    start = (str((directory / Path(document.name).name).resolve()),)
+    body, known = split_variants(composer.compose(document, directory, start))
+    changes = [read_override(text) for text in overrides]
+    suppressions = Suppressions.of(composer.documents.values())
+    loaded: list[LoadedRecipe] = []
+    findings: dict[str | None, list[Diagnostic]] = {}
+    for variant in _chosen(known, variants):
+        tree = body if variant is None else _merged(body, [known[variant]])
+        tree = _merged(tree, changes)
+        recipe, found = _validate(tree, suppressions)
+        findings[variant] = found
+        if recipe is not None:
+            loaded.append(LoadedRecipe(recipe, variant, document.name, found, tree))
+    if len(loaded) < len(findings):
+        raise RecipeError(_together(findings))
+    return loaded
+
+
+def _validate(tree: Mapping, suppressions: Suppressions) -> tuple[Recipe | None, list[Diagnostic]]:
+    """The recipe, unless there are errors, and the findings in order of place."""
+    try:
+        recipe = Recipe.model_validate(plain(tree))
+    except ValidationError as error:
+        return None, _ordered([*suppressions.faults, *diagnose(error, tree)])
+    found = _ordered([*suppressions.faults, *suppressions.apply(check(recipe, tree))])
+    return (None if any(d.severity is Severity.ERROR for d in found) else recipe), found
+
+
+def _merged(tree: Mapping, changes: Iterable[Mapping]) -> Mapping:
+    for change in changes:
+        merged = merge(tree, change)
+        assert isinstance(merged, Mapping)
+        tree = merged
+    return tree
+
+
+def _chosen(known: dict[str, Mapping], wanted: Sequence[str]) -> list[str | None]:
+    for name in wanted:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            has = f"its variants are {', '.join(known)}" if known else "this recipe has no variants"
+            raise UsageError(f"no variant {name!r}", remedy=f"did you mean {close[0]}?" if close else has)
+    return list(dict.fromkeys(wanted)) or list(known) or [None]
+
+
+def _together(findings: dict[str | None, list[Diagnostic]]) -> list[Diagnostic]:
+    """Findings of all variants, each once; one that only some variants have says which."""
+    seen: dict[Diagnostic, list[str]] = {}
+    for variant, found in findings.items():
+        for diagnostic in found:
+            seen.setdefault(diagnostic, []).append(variant or "")
+    return _ordered(
+        d if len(names) == len(findings) else replace(d, message=f"{d.message} (variant {', '.join(names)})")
+        for d, names in seen.items()
+    )
+
+
+def _ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    return sorted(dict.fromkeys(diagnostics), key=lambda d: (d.place, d.code, d.field))
+
+
+def _display(path: Path) -> str:
+    """The path, relative to here where it is below."""
+    try:
+        return str(path.relative_to(Path.cwd())) if path.is_absolute() else str(path)
+    except ValueError:
+        return str(path)

@@ -1,0 +1,69 @@
+"""The registry: a rule is a stable code, a text that explains it with its evidence, and a check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pdforge.diagnostics import Diagnostic, Severity
+from pdforge.recipe.models import Recipe
+from pdforge.recipe.tree import Node, locate
+
+
+class Finding(NamedTuple):
+    """What a check yields."""
+
+    field: str
+    """Dotted path of the field to point at."""
+    message: str
+    """What is wrong; quotes the values."""
+    help: str = ""
+    """What would be right."""
+
+
+Check = Callable[[Recipe], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule."""
+
+    code: str
+    severity: Severity
+    title: str
+    explanation: str
+    """One paragraph: why, and what says so."""
+    check: Check
+
+
+RULES: dict[str, Rule] = {}
+"""Every rule by its code. A code is never given to another rule."""
+
+
+def rule(code: str, severity: Severity, title: str) -> Callable[[Check], Check]:
+    """Register a check under its code; its docstring is the explanation."""
+
+    def register(check: Check) -> Check:
+        assert code not in RULES, f"{code} is taken"
+        explanation = " ".join((check.__doc__ or "").split())
+        RULES[code] = Rule(code, severity, title, explanation, check)
+        return check
+
+    return register
+
+
+def check(recipe: Recipe, tree: Node) -> list[Diagnostic]:
+    """Findings of all rules on a recipe, at the places where `tree` says its values were written."""
+    return [
+        Diagnostic(
+            each.code,
+            each.severity,
+            finding.message,
+            locate(tree, tuple(finding.field.split(".")))[1],
+            finding.help,
+            finding.field,
+        )
+        for each in RULES.values()
+        for finding in each.check(recipe)
+    ]

@@ -1,0 +1,122 @@
+"""The shape of the language, read off the models: which model a place in a recipe is checked by."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from pdforge.recipe.models import Model, Recipe
+from pdforge.recipe.tree import FieldPath
+
+DISCRIMINATORS = ("kind", "schedule", "mode")
+"""Keys that say which of several models a mapping is."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What may stand at a place: a model, one of several told apart by `discriminator`, a list, or a scalar."""
+
+    models: tuple[type[Model], ...] = ()
+    discriminator: str | None = None
+    item: Any = None
+
+    def member(self, tag: object) -> Shape:
+        """The model whose discriminator is `tag`; an empty shape where there is none."""
+        return Shape(tuple(m for m in self.models if tag in tags(m, self.discriminator or "")))
+
+    @property
+    def tags(self) -> list[str]:
+        """The discriminator's values."""
+        return [tag for model in self.models for tag in tags(model, self.discriminator or "")]
+
+
+ROOT = Shape((Recipe,))
+
+
+@cache
+def fields(model: type[Model]) -> dict[str, FieldInfo]:
+    """The model's fields by the name that a recipe uses."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def tags(model: type[Model], discriminator: str) -> list[str]:
+    """Values of the model's discriminator; none where it has no such field."""
+    info = fields(model).get(discriminator)
+    return list(get_args(info.annotation)) if info else []
+
+
+def shape_of(annotation: Any, discriminator: str | None = None) -> Shape:
+    """The shape that a type annotation allows."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *metadata = get_args(annotation)
+        named = [m.discriminator for m in metadata if isinstance(m, FieldInfo) and isinstance(m.discriminator, str)]
+        return shape_of(inner, named[0] if named else discriminator)
+    if origin in (Union, types.UnionType):
+        shapes = [shape_of(argument) for argument in get_args(annotation)]
+        models = tuple(model for shape in shapes for model in shape.models)
+        return Shape(models, discriminator, next((shape.item for shape in shapes if shape.item), None))
+    if origin in (list, tuple):
+        return Shape(item=get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return Shape((annotation,))
+    return Shape()
+
+
+def field_shape(info: FieldInfo) -> Shape:
+    """The shape of a model's field."""
+    return shape_of(info.annotation, info.discriminator if isinstance(info.discriminator, str) else None)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a validation error is: its path without pydantic's labels, the model around it and what may stand there."""
+
+    path: FieldPath
+    owner: type[Model] | None
+    shape: Shape
+
+    @property
+    def info(self) -> FieldInfo | None:
+        """The field at the end of the path, where the language has it."""
+        return fields(self.owner).get(str(self.path[-1])) if self.owner and self.path else None
+
+
+def site(location: tuple[str | int, ...]) -> Site:
+    """Clean a pydantic location: union tags and names of scalar types go, keys and indices stay.
+
+    A tag may look like a key (`corpus.text.path` of a corpus with a key `text`), so only the models tell them apart.
+    """
+    shape, owner = ROOT, None
+    path: list[str | int] = []
+    for part in location:
+        if shape.discriminator:
+            shape = shape.member(part)
+        elif isinstance(part, int):
+            path.append(part)
+            shape = shape_of(shape.item)
+        elif len(shape.models) == 1:
+            owner = shape.models[0]
+            path.append(part)
+            info = fields(owner).get(part)
+            shape = field_shape(info) if info else Shape()
+        else:
+            break  # the label of one branch of a union of scalars
+    return Site(tuple(path), owner, shape)
+
+
+def default_tag(path: FieldPath, discriminator: str) -> str | None:
+    """The value that `discriminator` has at `path` when it is not written."""
+    models: tuple[type[Model], ...] = ROOT.models
+    for part in path:
+        infos = [fields(model)[str(part)] for model in models if str(part) in fields(model)]
+        models = tuple(model for info in infos for model in field_shape(info).models)
+    for model in models:
+        info = fields(model).get(discriminator)
+        if info is not None and not info.is_required():
+            return str(info.default)
+    return None

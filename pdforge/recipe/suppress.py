@@ -1,0 +1,56 @@
+"""`# pdforge: ignore[PD151] because …`: a warning that its author has answered, on the line it points at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pdforge.diagnostics import Diagnostic, Place, Severity
+from pdforge.recipe.reader import Document
+from pdforge.recipe.rules import RULES
+
+_COMMENT = re.compile(r"(?:^|\s)#\s*pdforge:\s*ignore\b(?P<codes>\[[^\]]*\])?\s*(?P<reason>.*)$")
+_FORM = "write `# pdforge: ignore[CODE] because REASON`"
+
+
+@dataclass
+class Suppressions:
+    """The comments of a recipe's files."""
+
+    codes: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+    """Ignored codes by file and line."""
+    faults: list[Diagnostic] = field(default_factory=list)
+    """Comments that are not well-formed: they ignore nothing."""
+
+    @classmethod
+    def of(cls, documents: Iterable[Document]) -> Suppressions:
+        """Read the comments of documents."""
+        result = cls()
+        for document in documents:
+            for number, line in enumerate(document.text.splitlines(), 1):
+                if "pdforge:" in line and (match := _COMMENT.search(line)):
+                    result._add(match, Place(document.name, number, match.start("codes") + 1))
+        return result
+
+    def _add(self, match: re.Match[str], place: Place) -> None:
+        codes = {code.strip() for code in (match["codes"] or "")[1:-1].split(",")} - {""}
+        unknown = sorted(codes - RULES.keys())
+        if not codes or unknown:
+            what = f"ignores {unknown[0]}, which is no rule" if unknown else "names no rule"
+            self._fault(f"the comment {what}", place)
+        elif not match["reason"].removeprefix("because").strip():
+            self._fault(f"ignoring {', '.join(sorted(codes))} needs a reason", place)
+        else:
+            self.codes.setdefault((place.file, place.line), set()).update(codes)
+
+    def _fault(self, message: str, place: Place) -> None:
+        self.faults.append(Diagnostic("PD010", Severity.ERROR, message, place, _FORM))
+
+    def apply(self, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+        """Diagnostics without the ignored ones. Errors stay: no comment makes the impossible possible."""
+        return [
+            d
+            for d in diagnostics
+            if d.severity is Severity.ERROR or d.code not in self.codes.get((d.place.file, d.place.line), ())
+        ]

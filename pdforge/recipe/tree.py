@@ -1,0 +1,95 @@
+"""A YAML document as a tree in which every key and value knows where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pdforge.diagnostics import Place
+
+FieldPath = tuple[str | int, ...]
+"""Keys and list indices from the root: `("objective", "alpha", "peak")`."""
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """Text, number, truth value or null."""
+
+    value: str | int | float | bool | None
+    place: Place
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A list."""
+
+    items: tuple[Node, ...]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A mapping; keys are unique text, in the order written."""
+
+    entries: dict[str, Entry]
+    place: Place
+
+
+Node = Scalar | Sequence | Mapping
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key and its value."""
+
+    key: Place
+    node: Node
+
+    @property
+    def place(self) -> Place:
+        """Where to point when the value is wrong: at a scalar itself, else at its key."""
+        return self.node.place if isinstance(self.node, Scalar) else self.key
+
+
+def plain(node: Node) -> Any:
+    """The tree as dicts, lists and scalars."""
+    match node:
+        case Scalar():
+            return node.value
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Mapping():
+            return {key: plain(entry.node) for key, entry in node.entries.items()}
+
+
+def locate(root: Node, path: FieldPath) -> tuple[FieldPath, Place, Node]:
+    """The part of `path` that is written in the tree, where that is, and what is there.
+
+    A field that nobody wrote (a default, or a missing one) is located at its nearest written parent.
+    """
+    node, place = root, root.place
+    for depth, part in enumerate(path):
+        if isinstance(node, Mapping) and part in node.entries:
+            entry = node.entries[str(part)]
+            node, place = entry.node, entry.place
+        elif isinstance(node, Sequence) and isinstance(part, int) and part < len(node.items):
+            node = node.items[part]
+            place = node.place
+        else:
+            return path[:depth], place, node
+    return path, place, node
+
+
+def leaves(node: Node, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Place]]:
+    """Every scalar, list and empty mapping with its path and place."""
+    if isinstance(node, Mapping) and node.entries:
+        for key, entry in node.entries.items():
+            yield from leaves(entry.node, (*path, key))
+    else:
+        yield path, node.place
+
+
+def dotted(path: FieldPath) -> str:
+    """`objective.alpha.peak`."""
+    return ".".join(str(part) for part in path)
