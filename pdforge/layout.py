@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,11 @@ class RunDirectory:
     def driver_log(self) -> Path:
         """Output of a driver that was submitted."""
         return self.path / "driver.log"
+
+
+def report_directory(root: Path, recipes: Iterable[str]) -> Path:
+    """Where a report about the runs of these recipes goes."""
+    return root / f"{'-'.join(dict.fromkeys(recipes))}-report"
 
 
 def write_atomically(path: Path, text: str) -> None:

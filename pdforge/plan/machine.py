@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pdforge.plan.environment import INSTALL, installed, training_packages
+from pdforge.environment import INSTALL, installed, training_packages
 from pdforge.plan.profile import visible_gpus
 
 State = Literal["ok", "missing", "absent"]

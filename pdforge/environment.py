@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from pdforge.errors import EnvironmentFault, UsageError
-from pdforge.plan.jobs import CaptureJob, HuggingFaceSource
-from pdforge.plan.model import Plan
+from pdforge.errors import EnvironmentFault
 from pdforge.versions import SPMD_TYPES, TORCH, TORCHTITAN
 
 INSTALL = "pip install 'pdforge[train]'"
@@ -55,23 +52,6 @@ def require_training_packages() -> None:
     complaints = [package.complaint for package in training_packages() if not package.ok]
     if complaints:
         raise EnvironmentFault(f"this Python cannot run training jobs: {'; '.join(complaints)}", remedy=INSTALL)
-
-
-def require_runnable(plans: Iterable[Plan]) -> None:
-    """Refuse, before anything starts, plans that this machine or this version cannot carry out.
-
-    Raises:
-        EnvironmentFault: as `require_training_packages`.
-        UsageError: a stage reads a teacher in a format that capture cannot load.
-    """
-    require_training_packages()
-    for plan in plans:
-        for stage in plan.stages:
-            if isinstance(stage.job, CaptureJob) and isinstance(stage.job.teacher, HuggingFaceSource):
-                raise UsageError(
-                    f"{plan.label}: this version cannot capture from a Hugging Face model ({stage.job.teacher.path})",
-                    remedy="teachers can be `kind: pretrain` (trained here) or `kind: torchtitan` (a checkpoint)",
-                )
 
 
 def installed(name: str) -> str | None:

@@ -1,0 +1,1 @@
+"""Results of runs: a table of held-out losses, and loss curves."""

@@ -1,0 +1,55 @@
+"""Loss curves of runs as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pdforge.plan.model import Plan
+from pdforge.report.results import metric_rows
+from pdforge.report.summary import summarise
+
+_FORMATS = ("png", "svg")
+
+
+def draw_curves(plans: Sequence[Plan], root: Path, folder: Path) -> list[Path]:
+    """Draw the language-modelling loss of every run against its tokens; returns the files written to `folder`.
+
+    Dots are held-out losses measured on the way, a dashed line is the teacher's. None where no run has metrics.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        UsageError: a metrics file is damaged.
+    """
+    curves = {plan.label: metric_rows(root / plan.stages[-1].directory) for plan in plans}
+    curves = {label: rows for label, rows in curves.items() if rows}
+    if not curves:
+        return []
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - heavy, and optional
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for label, rows in curves.items():
+        (line,) = axes.plot(*_points(rows, "lm_loss"), label=label)
+        axes.plot(*_points(rows, "heldout_loss"), "o", color=line.get_color(), markersize=4)
+    teachers = [row for row in summarise(plans, root) if row.role == "teacher" and row.heldout_loss is not None]
+    for row in teachers:
+        axes.axhline(row.heldout_loss, linestyle="--", color="grey", label=f"{row.model}, held out")
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("language-modelling loss (nats a token)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"loss.{suffix}" for suffix in _FORMATS]
+    for file in files:
+        figure.savefig(file, dpi=150)
+    return files
+
+
+def _points(rows: Sequence[dict[str, Any]], column: str) -> tuple[list[float], list[float]]:
+    """Tokens and values of the rows that have the column."""
+    having = [row for row in rows if row.get(column) is not None and "tokens" in row]
+    return [row["tokens"] for row in having], [row[column] for row in having]

@@ -1,0 +1,56 @@
+"""What runs have left behind: results of finished stages, rows of metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pdforge.errors import UsageError
+from pdforge.layout import StageDirectory, read_json
+
+
+def stage_results(directory: Path) -> dict[str, Any] | None:
+    """The results in a stage's `done.json`; None where the stage is not done.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    file = StageDirectory(directory).done
+    try:
+        done = read_json(file)
+    except ValueError as error:
+        raise _damaged(file, str(error)) from error
+    if done is None:
+        return None
+    results = done.get("results") if isinstance(done, dict) else None
+    if not isinstance(results, dict):
+        raise _damaged(file, "no `results` in it")
+    return results
+
+
+def metric_rows(directory: Path) -> list[dict[str, Any]]:
+    """The rows of a stage's `metrics.jsonl` in the order of their steps; none where there is no such file.
+
+    A stage that was killed and went on logs some steps again: the later row counts. A last line that was cut off is left out.
+
+    Raises:
+        UsageError: a line before the last is damaged.
+    """
+    file = StageDirectory(directory).metrics
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            rows[int(row["step"])] = row
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                raise _damaged(file, f"line {number}: {error}") from error
+    return [rows[step] for step in sorted(rows)]
+
+
+def _damaged(file: Path, reason: str) -> UsageError:
+    return UsageError(f"{file} is damaged: {reason}", remedy="delete the stage's directory and run the recipe again")
