@@ -1,9 +1,9 @@
 """The codec of the logit store, "rank-gap planes": one sequence's truncated distributions as seven small byte planes.
 
-Kept ids are mostly frequent ones. With the vocabulary ranked by how often an id is kept, a position's ranks in rising order have small
-gaps; gaps minus one are stored as byte planes. A probability p is stored as round(L·(1-(p/p1)^(1/4))), p1 being the position's
-largest: the fourth root spends the levels evenly over what matters to the gradient. Decoding looks the levels up, normalises, and
-scales by the kept mass. Each plane is compressed by zstd, level 1.
+Kept ids are mostly frequent ones. With the vocabulary ranked by how often an id is kept, a position's ranks in rising
+order have small gaps; gaps minus one are stored as byte planes. A probability p is stored as round(L·(1-(p/p1)^(1/4))),
+p1 being the position's largest: the fourth root spends the levels evenly over what matters to the gradient. Decoding
+looks the levels up, normalises, and scales by the kept mass. Each plane is compressed by zstd, level 1.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ class Decoded:
     """name → [L]"""
 
 
-class CorruptBlock(ValueError):
+class CorruptBlockError(ValueError):
     """Bytes that no encoder wrote."""
 
 
-# --- kept mass in one byte: even steps of its logit, so that masses near 0 and near 1 both keep their relative precision -
+# --- kept mass in one byte: even steps of its logit, so that masses near 0 and near 1 both keep relative precision ---
 
 _MASS = np.append(1 / (1 + np.exp(14 - np.arange(255) * (30 / 254))), 1.0).astype(np.float32)
 """Code → mass; 255 is exactly 1."""
@@ -120,18 +120,27 @@ def _mass_codes(mass: NDArray[np.float32]) -> NDArray[np.uint8]:
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
-def _codes(codec: Codec, logprobs: NDArray[np.float32], first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[Any]:
+def _codes(
+    codec: Codec, logprobs: NDArray[np.float32], first: NDArray[np.int64], count: NDArray[np.int64]
+) -> NDArray[Any]:
     """Codes that rise as the probability falls: uint8, uint16 or uint32 of [M]."""
     if codec.levels is None:
-        return -logprobs.astype(np.float16 if codec.width == 2 else np.float32) + 0  # + 0: no negative zero
+        # The bits of floats that are not negative are in the order of the floats. (0 - x, not -x: no negative zero.)
+        bits: NDArray[Any] = np.maximum(0 - logprobs, 0).astype(f"f{codec.width}").view(f"u{codec.width}")
+        return bits
     root = np.exp((logprobs - np.repeat(logprobs[first], count)) * np.float32(0.25))
-    return (codec.levels - np.maximum(np.rint(root * codec.levels), 1)).astype(np.uint8)
+    level: NDArray[np.float32] = codec.levels - np.maximum(np.rint(root * codec.levels), 1)
+    return level.astype(np.uint8)
 
 
 def _level_probabilities(levels: int) -> NDArray[np.float32]:
     """Code → p/p1; 0 for what is no code."""
-    return (np.maximum(levels - np.arange(256), 0) / levels).astype(np.float64).__pow__(4).astype(np.float32)
+    table: NDArray[np.float64] = (np.maximum(levels - np.arange(256), 0) / levels) ** 4
+    return table.astype(np.float32)
 
+
+_PADDING = {"rank-gap-63": 255, "rank-gap-127": 255, "rank-gap-float16": 0x7C00, "lossless": 0x7F800000}
+"""The code of log-probability -inf, above all others: what rows are filled up with."""
 
 _PROBABILITY = {c.levels: _level_probabilities(c.levels) for c in CODECS.values() if c.levels}
 with np.errstate(divide="ignore"):
@@ -145,17 +154,21 @@ def encode(codec: Codec, ranks: Ranks, block: LogitBlock, columns: Sequence[str]
     """One block. The caller has checked it (`pdforge.store.writer`)."""
     count = block.count.astype(np.int64)
     first = np.cumsum(count) - count
-    position = np.repeat(np.arange(len(count), dtype=np.int64), count)
-    order = np.argsort((position << 24) | ranks.rank_of[block.ids])
-    rank = ranks.rank_of[block.ids][order]
+    bits = 8 * codec.width
+    key_type = np.dtype(np.uint32 if bits == 8 else np.uint64)
+    keys = ranks.rank_of.take(block.ids).astype(key_type) << key_type.type(bits)
+    keys |= _codes(codec, block.logprobs, first, count)
+    rows, filled = _rows(keys, count, int(count.max()), (1 << 8 * key_type.itemsize) - 1)
+    keys = rows[filled]
+    rank = (keys >> key_type.type(bits)).astype(np.int32)
     gap = np.diff(rank, prepend=np.int32(0)) - 1
     gap[first] = rank[first]
-    value = _codes(codec, block.logprobs, first, count)[order]
+    value = keys.astype(f"u{codec.width}")
 
     planes = [(count - 1).astype(np.uint8)]
     if codec.levels is None:
         planes.append(block.mass.astype("<f4").view(np.uint8))
-        planes += _bytes_of(value.view(f"u{codec.width}"), codec.width)
+        planes += _bytes_of(value, codec.width)
     else:
         largest = np.maximum.reduceat(value, first)
         planes += [_mass_codes(block.mass), largest, np.repeat(largest, count) - value]
@@ -167,19 +180,17 @@ def encode(codec: Codec, ranks: Ranks, block: LogitBlock, columns: Sequence[str]
     return struct.pack(f"<{2 + len(packed)}I", len(count), len(rank), *map(len, packed)) + b"".join(packed)
 
 
-def decode(
-    codec: Codec, ranks: Ranks, data: bytes | memoryview, width: int, columns: Sequence[str] = ()
-) -> Decoded:
+def decode(codec: Codec, ranks: Ranks, data: bytes | memoryview, width: int, columns: Sequence[str] = ()) -> Decoded:
     """A block as rows of `width` entries.
 
     Raises:
-        CorruptBlock: no encoder wrote these bytes. (The container's checksum is checked before.)
+        CorruptBlockError: no encoder wrote these bytes. (The container's checksum is checked before.)
     """
-    planes, length, entries = _unpack(codec, ranks, data, columns)
+    planes, entries = _unpack(codec, ranks, data, columns)
     count = planes[0].astype(np.int64) + 1
     first = np.cumsum(count) - count
     if count.sum() != entries or count.max(initial=0) > width:
-        raise CorruptBlock("counts do not fit the entries")
+        raise CorruptBlockError("counts do not fit the entries")
     n_values = 2 if codec.levels else codec.width
     values, gaps = planes[2 : 2 + n_values], planes[2 + n_values : 2 + n_values + ranks.gap_planes]
 
@@ -189,27 +200,23 @@ def decode(
     gap[first[1:]] -= np.add.reduceat(gap, first)[:-1].astype(np.int32)
     rank = np.cumsum(gap, dtype=np.int32)
     if rank.min() < 0 or rank.max() >= len(ranks.id_of):
-        raise CorruptBlock("ids outside the vocabulary")
+        raise CorruptBlockError("ids outside the vocabulary")
 
-    # One key a entry, code above id: sorted rows are in falling probability, ties in rising id.
+    # One key per entry, code above id: sorted rows are in falling probability, ties in rising id, padding last.
     key_type = np.dtype(np.uint32 if codec.levels else np.uint64)
     code = np.repeat(values[0], count) - values[1] if codec.levels else _joined(values, np.uint64)
-    keys = np.full((length, width), np.iinfo(key_type).max, key_type)
-    filled = np.arange(width) < count[:, None]
-    keys[filled] = (code.astype(key_type) << key_type.type(24)) | ranks.id_of[rank].astype(key_type)
-    keys.sort(axis=1)
-    ids = (keys & key_type.type(0xFFFFFF)).astype(np.int32)
-    ids[~filled] = 0
-    code = keys >> key_type.type(24)
+    keys = (code.astype(key_type) << key_type.type(24)) | ranks.id_of.take(rank).astype(key_type)
+    rows, _ = _rows(keys, count, width, _PADDING[codec.name] << 24)
+    ids = (rows & key_type.type(0xFFFFFF)).astype(np.int32)
+    rows >>= key_type.type(24)
     if codec.levels:
-        mass = _MASS[planes[1]]
-        total = _PROBABILITY[codec.levels][code].sum(axis=1)
-        logprobs = _LOG_PROBABILITY[codec.levels][code]
+        mass = _MASS.take(planes[1])
+        total = np.add.reduceat(_PROBABILITY[codec.levels].take(code), first)
+        logprobs = _LOG_PROBABILITY[codec.levels].take(rows)
         logprobs += np.log(mass / total)[:, None]
     else:
         mass = planes[1].view("<f4").astype(np.float32)
-        logprobs = -code.astype(f"u{codec.width}").view(f"f{codec.width}").astype(np.float32)
-        logprobs[~filled] = -np.inf
+        logprobs = -rows.astype(f"u{codec.width}").view(f"f{codec.width}").astype(np.float32)
     tail = planes[2 + n_values + ranks.gap_planes :]
     extra = {name: plane.view("<f2").astype(np.float32) for name, plane in zip(columns, tail, strict=True)}
     return Decoded(ids, logprobs, mass, extra)
@@ -217,15 +224,20 @@ def decode(
 
 def _unpack(
     codec: Codec, ranks: Ranks, data: bytes | memoryview, columns: Sequence[str]
-) -> tuple[list[NDArray[np.uint8]], int, int]:
-    """The planes, decompressed and of the right size; positions; entries."""
-    n = (2 if codec.levels is None else 3) + (codec.width if codec.levels is None else 1) + ranks.gap_planes + len(columns)
+) -> tuple[list[NDArray[np.uint8]], int]:
+    """The planes, decompressed and of the right size, and the number of entries."""
+    n = (
+        (2 if codec.levels is None else 3)
+        + (codec.width if codec.levels is None else 1)
+        + ranks.gap_planes
+        + len(columns)
+    )
     header = 4 * (2 + n)
     if len(data) < header:
-        raise CorruptBlock("cut short")
+        raise CorruptBlockError("cut short")
     length, entries, *sizes = struct.unpack_from(f"<{2 + n}I", data)
     if header + sum(sizes) != len(data) or length < 1 or entries < length:
-        raise CorruptBlock("sizes do not fit")
+        raise CorruptBlockError("sizes do not fit")
     if codec.levels is None:
         expected = [length, 4 * length] + [entries] * (codec.width + ranks.gap_planes)
     else:
@@ -236,12 +248,23 @@ def _unpack(
         try:
             plane = decompressor.decompress(view[start : start + size], max_output_size=bytes_)
         except zstandard.ZstdError as error:
-            raise CorruptBlock(str(error)) from error
+            raise CorruptBlockError(str(error)) from error
         if len(plane) != bytes_:
-            raise CorruptBlock("a plane has the wrong size")
+            raise CorruptBlockError("a plane has the wrong size")
         planes.append(np.frombuffer(plane, np.uint8))
         start += size
-    return planes, length, entries
+    return planes, entries
+
+
+def _rows(
+    keys: NDArray[Any], count: NDArray[np.int64], width: int, padding: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Ragged keys as rows of `width`, each sorted; and which places are filled (padding sorts last)."""
+    filled = np.arange(width, dtype=np.int16) < count.astype(np.int16)[:, None]
+    rows = np.full((len(count), width), padding, keys.dtype)
+    rows[filled] = keys
+    rows.sort(axis=1)
+    return rows, filled
 
 
 def _bytes_of(values: NDArray[Any], width: int) -> list[NDArray[np.uint8]]:

@@ -31,7 +31,9 @@ class _Mapped:
         self.name = str(path)
         with path.open("rb") as file:
             self.size = os.fstat(file.fileno()).st_size
-            self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if self.size else memoryview(b"")
+            self._view = (
+                memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if self.size else memoryview(b"")
+            )
 
     def read(self, start: int, stop: int) -> memoryview:
         return self._view[start:stop]
@@ -58,12 +60,14 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     Raises:
         EnvironmentFault: the package that speaks this protocol is not installed, or there is no such protocol.
     """
-    import fsspec  # imported late: `pdforge show` must not pay for it
+    import fsspec  # noqa: PLC0415 - commands that read nothing must not pay for it
 
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise EnvironmentFault(f"{url}: {error}", remedy="install the fsspec package that speaks this protocol") from error
+        raise EnvironmentFault(
+            f"{url}: {error}", remedy="install the fsspec package that speaks this protocol"
+        ) from error
     return filesystem, str(path)
 
 
@@ -91,7 +95,9 @@ class Folder:
         """
         place = f"{self.url}/{name}"
         try:
-            return _Mapped(self.local / name) if self.local else _Ranged(self._filesystem, f"{self._path}/{name}", place)
+            return (
+                _Mapped(self.local / name) if self.local else _Ranged(self._filesystem, f"{self._path}/{name}", place)
+            )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreMissing(f"{place}: no such file") from error
         except OSError as error:
@@ -158,5 +164,6 @@ def damaged(name: str, what: str, block: int | None = None) -> StoreDamaged:
     """The error of a file that does not hold what was written."""
     place = name if block is None else f"{name}, block {block}"
     return StoreDamaged(
-        f"{place}: {what}", remedy="`pdforge store verify --set-aside` names all damage and lets the stage redo those shards"
+        f"{place}: {what}",
+        remedy="`pdforge store verify --set-aside` names all damage and lets the stage redo those shards",
     )

@@ -29,9 +29,10 @@ class Shard(Part):
     blocks: int
     bytes: int
     xxh3: str
-    """xxh3-64 of the file, hex."""
+    """Checksum of the shard's index, hex, and so of all it holds."""
 
 
+Kind = Literal["pdforge-tokens", "pdforge-logits"]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -41,13 +42,13 @@ def _render(kind: str, content: dict[str, Any]) -> str:
     return json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_manifest(folder: Folder, kind: Literal["pdforge-tokens", "pdforge-logits"], content: BaseModel) -> None:
+def write_manifest(folder: Folder, kind: Kind, content: BaseModel) -> None:
     """Publish the manifest: from here on the store is whole."""
     assert folder.local is not None
     publish(folder.local / NAME, [_render(kind, content.model_dump(mode="json")).encode()])
 
 
-def read_manifest(folder: Folder, kind: Literal["pdforge-tokens", "pdforge-logits"], model: type[M]) -> M:
+def read_manifest(folder: Folder, kind: Kind, model: type[M]) -> M:
     """The manifest of a store of that kind.
 
     Raises:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,8 @@ class ShardReader:
         index = bytes(file.read(offset, offset + length))
         if xxhash.xxh3_64_intdigest(header + index + span) != expected:
             raise damaged(self.name, "checksum of the index does not hold")
+        self.digest = f"{expected:016x}"
+        """xxh3-64 of the index, hex; it holds the blocks' checksums, so it stands for the whole file."""
         _, version = _HEADER.unpack(header)
         if version != VERSION:
             raise StoreMismatch(
@@ -95,19 +96,3 @@ class ShardReader:
         if xxhash.xxh3_64_intdigest(data) != int(self._sums[number]):
             raise damaged(self.name, "checksum does not hold", number)
         return data
-
-    def checksum(self) -> str:
-        """xxh3-64 of the whole file, hex; reads all of it."""
-        digest, step = xxhash.xxh3_64(), 1 << 24
-        for start in range(0, self.file.size, step):
-            digest.update(self.file.read(start, min(start + step, self.file.size)))
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One finding of `verify`: the file, the block where it is one block's, and what does not hold."""
-
-    file: str
-    block: int | None
-    what: str
