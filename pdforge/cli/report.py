@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pdforge.cli.options import JsonOption, ProcessesOption, ProfileOption, RootOption, SetOption, VariantOption
-from pdforge.layout import report_directory, storage_root
+from pdforge.layout import report_directory
 from pdforge.plan.model import Plan
 
 TargetsArgument = Annotated[
@@ -21,6 +21,7 @@ TargetsArgument = Annotated[
 
 def report_command(
     targets: TargetsArgument,
+    *,
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
@@ -32,15 +33,18 @@ def report_command(
 
     Curves are written to ROOT/<recipe>-report/. Example: `pdforge report quickstart`
     """
-    from pdforge.plan.find import find_plans  # noqa: PLC0415 - keeps `--help` quick
-    from pdforge.plan.profile import find_profile  # noqa: PLC0415
+    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
 
-    storage, where = storage_root(root), find_profile(profile, processes)
-    plans: dict[str, Plan] = {}
-    for target in targets:
-        for plan in find_plans(target, root=storage, profile=where, variants=variant or (), overrides=overrides or ()):
-            plans.setdefault(plan.directory, plan)
-    _print(list(plans.values()), storage, as_json=as_json)
+    storage = root_of(targets, root)
+    plans = find_targets(
+        targets,
+        storage,
+        variants=variant or (),
+        overrides=overrides or (),
+        profile=profile,
+        processes=processes,
+    )
+    _print(plans, storage, as_json=as_json)
 
 
 def _print(plans: list[Plan], root: Path, *, as_json: bool) -> None:

@@ -61,7 +61,7 @@ class _Builder:
         self.train_sequences = self.recipe.data.train_tokens // self.recipe.data.sequence_length
 
     def plan(self) -> Plan:
-        before = [self.tokenize, *([self.teacher] if self.teacher and self.capture else [])]
+        before = [self.tokenize, *([self.teacher] if self.capture and self.teacher else [])]
         stages = [*before, *([self.capture] if self.capture else []), self.train]
         return Plan(
             name=self.recipe.recipe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +23,7 @@ def shared_directory(kind: StageKind, identity: str) -> str:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Stage(_Part):
@@ -100,3 +101,9 @@ class Plan(_Part):
     def stage(self, kind: StageKind) -> Stage | None:
         """The stage of that kind, if the plan has one."""
         return next((stage for stage in self.stages if stage.kind == kind), None)
+
+
+def merged_stages(plans: Iterable[Plan]) -> list[Stage]:
+    """The stages of all plans, each once, in dependency order: first those that runs share, then each run's own."""
+    stages = {stage.key: stage for plan in plans for stage in plan.stages}
+    return sorted(stages.values(), key=lambda stage: not stage.shared)

@@ -35,9 +35,9 @@ def draw_curves(plans: Sequence[Plan], root: Path, folder: Path) -> list[Path]:
     for label, rows in curves.items():
         (line,) = axes.plot(*_points(rows, "lm_loss"), label=label)
         axes.plot(*_points(rows, "heldout_loss"), "o", color=line.get_color(), markersize=4)
-    teachers = [row for row in summarise(plans, root) if row.role == "teacher" and row.heldout_loss is not None]
-    for row in teachers:
-        axes.axhline(row.heldout_loss, linestyle="--", color="grey", label=f"{row.model}, held out")
+    for row in summarise(plans, root):
+        if row.role == "teacher" and row.heldout_loss is not None:
+            axes.axhline(row.heldout_loss, linestyle="--", color="grey", label=f"{row.model}, held out")
     axes.set_xlabel("tokens")
     axes.set_ylabel("language-modelling loss (nats a token)")
     axes.grid(alpha=0.3)

@@ -32,7 +32,7 @@ def stage_results(directory: Path) -> dict[str, Any] | None:
 def metric_rows(directory: Path) -> list[dict[str, Any]]:
     """The rows of a stage's `metrics.jsonl` in the order of their steps; none where there is no such file.
 
-    A stage that was killed and went on logs some steps again: the later row counts. A last line that was cut off is left out.
+    A stage that was killed and went on logs some steps again: the later row counts. A cut-off last line is left out.
 
     Raises:
         UsageError: a line before the last is damaged.

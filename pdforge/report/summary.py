@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pdforge.plan.model import Plan
 from pdforge.report.results import stage_results
 from pdforge.schedules import is_zero
+from pdforge.text import count, duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,10 +87,10 @@ def print_summary(plans: Sequence[Plan], root: Path, console: Console) -> None:
             Text(row.model),
             count(row.parameters),
             count(row.tokens),
-            "–" if row.steps is None else f"{row.steps:,}",
+            "unknown" if row.steps is None else f"{row.steps:,}",
             "not yet" if row.heldout_loss is None else f"{row.heldout_loss:.4f}",
             "" if row.delta is None else f"{row.delta:+.4f}",
-            duration(row.seconds),
+            "" if row.seconds is None else duration(row.seconds),
         )
     console.print(table)
     for capture in captures(plans, root):
@@ -100,28 +101,6 @@ def print_summary(plans: Sequence[Plan], root: Path, console: Console) -> None:
                 highlight=False,
             )
     console.print("held-out loss: nats a token, on documents that no model was trained on", style="dim")
-
-
-def count(number: float | None) -> str:
-    """A count in the units of the recipe: `1.87B`, `600k`; `–` where it is unknown."""
-    if number is None:
-        return "–"
-    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= factor:
-            return f"{number / factor:.3g}{unit}" if number < 1000 * factor else f"{number / factor:,.0f}{unit}"
-    return f"{number:,.0f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people: `42 s`, `3 min 05 s`, `2 h 10 min`; `–` where they are unknown."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _student(plan: Plan, result: dict[str, Any], baselines: dict[str, float | None]) -> Row:

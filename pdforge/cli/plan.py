@@ -1,0 +1,69 @@
+"""`pdforge plan`: what a recipe would do here, and what it takes. Starts nothing, writes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from pdforge.cli.options import (
+    JsonOption,
+    ProcessesOption,
+    ProfileOption,
+    RecipeArgument,
+    RootOption,
+    SetOption,
+    VariantOption,
+)
+from pdforge.layout import storage_root
+
+if TYPE_CHECKING:
+    from pdforge.diagnostics import Diagnostic
+
+
+def plan_command(
+    recipe: RecipeArgument,
+    *,
+    variant: VariantOption = None,
+    overrides: SetOption = None,
+    root: RootOption = None,
+    profile: ProfileOption = "local",
+    processes: ProcessesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a recipe would run here: stages, steps, batch arithmetic, sizes; what is done already.
+
+    Example: `pdforge plan quickstart --set objective.temperature=2`
+    """
+    from pdforge.plan.build import make_plans  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.page import done_keys, print_plans  # noqa: PLC0415
+    from pdforge.plan.profile import find_profile  # noqa: PLC0415
+    from pdforge.recipe.load import load_recipes  # noqa: PLC0415
+
+    storage = storage_root(root)
+    loaded = load_recipes(recipe, variants=variant or (), overrides=overrides or ())
+    plans = make_plans(loaded, find_profile(profile, processes), storage)
+    warnings = list(dict.fromkeys(warning for one in loaded for warning in one.warnings))
+    if as_json:
+        page = {
+            "root": str(storage),
+            "plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans],
+            "done": done_keys(plans, storage),
+            "warnings": [
+                {"code": w.code, "place": str(w.place), "message": w.message, "help": w.help} for w in warnings
+            ],
+        }
+        typer.echo(json.dumps(page, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console  # noqa: PLC0415 - not needed for --json
+
+    print_plans(plans, storage, Console(highlight=False))
+    _print_warnings(warnings)
+
+
+def _print_warnings(warnings: list[Diagnostic]) -> None:
+    for warning in warnings:
+        typer.echo(f"\nwarning {warning.code} at {warning.place}: {warning.message}")
+        if warning.help:
+            typer.echo(f"  {warning.help}")
