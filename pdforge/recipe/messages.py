@@ -128,8 +128,8 @@ def _no_kind(at: Site, root: Node) -> Diagnostic:
 
 def _kind(node: Node) -> str:
     """` of kind 'text'`, for a mapping that says so."""
-    for key in DISCRIMINATORS if isinstance(node, Mapping) else ():
-        if key in node.entries and isinstance(value := node.entries[key].node, Scalar):
+    for key in DISCRIMINATORS:
+        if isinstance(node, Mapping) and key in node.entries and isinstance(value := node.entries[key].node, Scalar):
             return f" of {key} {value.value!r}"
     return ""
 

@@ -1,7 +1,29 @@
-"""Rules: what the types cannot say. One file a subject; importing this package registers them all."""
+"""Rules: what the types cannot say. One file a subject; importing this package registers them all.
+
+Codes: PD0xx the language itself, PD100-149 errors (it cannot work), PD150-199 warnings (it works, and is likely a
+mistake).
+"""
 
 from __future__ import annotations
 
-from pdforge.recipe.rules.registry import RULES, Finding, Rule, check
+from pdforge.recipe.rules import batch, distillation, parallelism, provenance, shape
+from pdforge.recipe.rules.language import LANGUAGE
+from pdforge.recipe.rules.registry import RULES, Finding, Rule, Topic, check
 
-__all__ = ["RULES", "Finding", "Rule", "check"]
+TOPICS: dict[str, Topic] = {**LANGUAGE, **dict(sorted(RULES.items()))}
+"""Everything that has a code, for `explain`."""
+
+__all__ = [
+    "LANGUAGE",
+    "RULES",
+    "TOPICS",
+    "Finding",
+    "Rule",
+    "Topic",
+    "batch",
+    "check",
+    "distillation",
+    "parallelism",
+    "provenance",
+    "shape",
+]

@@ -26,14 +26,20 @@ Check = Callable[[Recipe], Iterator[Finding]]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One rule."""
+class Topic:
+    """Something that a diagnostic's code stands for."""
 
     code: str
     severity: Severity
     title: str
     explanation: str
     """One paragraph: why, and what says so."""
+
+
+@dataclass(frozen=True)
+class Rule(Topic):
+    """A topic that is checked on a whole, well-typed recipe."""
+
     check: Check
 
 
@@ -46,8 +52,8 @@ def rule(code: str, severity: Severity, title: str) -> Callable[[Check], Check]:
 
     def register(check: Check) -> Check:
         assert code not in RULES, f"{code} is taken"
-        explanation = " ".join((check.__doc__ or "").split())
-        RULES[code] = Rule(code, severity, title, explanation, check)
+        assert check.__doc__, f"{code} is not explained"
+        RULES[code] = Rule(code, severity, title, " ".join(check.__doc__.split()), check)
         return check
 
     return register

@@ -1,0 +1,53 @@
+"""Rules on models and tokenizers that come from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pdforge.diagnostics import Severity
+from pdforge.recipe.hub import is_hub_id
+from pdforge.recipe.models import HuggingFaceTeacher, PretrainedTokenizer, Recipe, TrainedTokenizer
+from pdforge.recipe.rules.registry import Finding, rule
+
+
+@rule("PD141", Severity.ERROR, "hub teacher with another tokenizer")
+def teacher_shares_tokenizer(recipe: Recipe) -> Iterator[Finding]:
+    """A logit store holds the teacher's probabilities by token id, and the student learns them id by id: both must
+    use one tokenizer. A model of the hub was trained with its own, which a tokenizer trained on this corpus cannot
+    be."""
+    teacher = recipe.teacher.model if recipe.teacher else None
+    if isinstance(teacher, HuggingFaceTeacher) and isinstance(recipe.data.tokenizer, TrainedTokenizer):
+        yield Finding(
+            "data.tokenizer.kind",
+            f"the tokenizer is trained here, but the teacher {teacher.path} has its own",
+            f"tokenizer: {{kind: pretrained, path: {teacher.path}}}",
+        )
+
+
+@rule("PD156", Severity.WARNING, "unpinned revision")
+def revision_pinned(recipe: Recipe) -> Iterator[Finding]:
+    """A hub repository's main branch can change: without a revision the same recipe may train on other weights or
+    other token ids next month, and a stored run cannot be repeated. Pin the commit that the run was made with."""
+    sources: list[tuple[str, HuggingFaceTeacher | PretrainedTokenizer]] = []
+    if isinstance(recipe.data.tokenizer, PretrainedTokenizer):
+        sources.append(("data.tokenizer", recipe.data.tokenizer))
+    if recipe.teacher is not None and isinstance(recipe.teacher.model, HuggingFaceTeacher):
+        sources.append(("teacher.model", recipe.teacher.model))
+    for field, source in sources:
+        if source.revision is None and is_hub_id(source.path):
+            yield Finding(f"{field}.path", f"{source.path} is not pinned", "add `revision:` with a commit hash")
+
+
+@rule("PD157", Severity.WARNING, "tokenizer of another model than the teacher")
+def tokenizer_of_teacher(recipe: Recipe) -> Iterator[Finding]:
+    """Token ids of the teacher's distributions mean what its own tokenizer says. A tokenizer from another place may
+    agree with it, and if it does not, the student silently learns a permuted distribution."""
+    teacher, tokenizer = recipe.teacher.model if recipe.teacher else None, recipe.data.tokenizer
+    if (
+        isinstance(teacher, HuggingFaceTeacher)
+        and isinstance(tokenizer, PretrainedTokenizer)
+        and is_hub_id(teacher.path)
+        and is_hub_id(tokenizer.path)
+        and teacher.path != tokenizer.path
+    ):
+        yield Finding("data.tokenizer.path", f"the tokenizer is {tokenizer.path}, the teacher {teacher.path}")
