@@ -1,4 +1,6 @@
-"""Has somebody asked this job to save and end? Set by the launcher (a signal, the attempt's `stop` file), read by stages."""
+"""Has somebody asked this job to save and end? Set by the launcher (a signal, the attempt's `stop` file), read by
+stages.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""Writes a stage's job directory: `job.json`, `launch.sh` and, for training, the torchtitan module `train.py`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pdforge.compile.templates import Name, render
+from pdforge.layout import StageDirectory, write_atomically
+from pdforge.plan.jobs import Job, TrainJob
+from pdforge.plan.model import Stage
+from pdforge.schedules import is_zero, learning_rate_phases
+
+_ACTIVATION_CHECKPOINT = {"none": None, "selective": Name("SelectiveAC"), "full": Name("FullAC")}
+_FLIGHT_RECORDER_ENTRIES = 20_000
+
+
+def write_stage(stage: Stage, root: Path) -> StageDirectory:
+    """Compile the stage below the storage root; compiling it again writes the same bytes."""
+    directory = StageDirectory((root / stage.directory).absolute())
+    job = stage.job
+    write_atomically(directory.job_json, job.model_dump_json(indent=1, by_alias=True) + "\n")
+    if isinstance(job, TrainJob):
+        write_atomically(directory.train_module, render("train.py.j2", "python", _training_values(job, directory)))
+    write_atomically(directory.launch_script, render("launch.sh.j2", "shell", _launch_values(job, stage, directory)))
+    directory.launch_script.chmod(0o755)
+    return directory
+
+
+def _launch_values(job: Job, stage: Stage, directory: StageDirectory) -> dict[str, Any]:
+    return {
+        "stage_directory": directory.path,
+        "python": sys.executable,
+        "processes": stage.processes,
+        "threads": max(1, (os.cpu_count() or 1) // stage.processes),
+        "device": getattr(job, "device", "cpu"),
+    }
+
+
+def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]:
+    training, architecture = job.training, job.architecture
+    alpha = None if job.objective is None or is_zero(job.objective.alpha) else job.objective.alpha
+    warmup, decay, floor = learning_rate_phases(training.learning_rate_schedule, job.steps)
+    shard = training.parallelism.data_shard
+    titan = ["DistillTrainer", "HeldOutLoss", "PackedTokens", "StageMetrics", "StoreLoader", "decoder"]
+    return {
+        **{name: getattr(job, name) for name in TrainJob.model_fields},
+        "titan_names": Name(*(["DistillationLoss"] if alpha else []), *titan),
+        "loss_names": Name("ChunkedLossWrapper", *([] if alpha else ["CrossEntropyLoss"])),
+        "alpha": alpha,
+        "alpha_class": Name(type(alpha).__name__),
+        "optimizer": training.optimizer,
+        "activation_checkpoint": _ACTIVATION_CHECKPOINT[training.activation_checkpointing],
+        "dump_folder": str(directory.path),
+        "checkpoint_folder": str(directory.checkpoints.relative_to(directory.path)),
+        "kv_heads": architecture.kv_heads or architecture.heads,
+        "head_dim": architecture.head_dim or architecture.hidden // architecture.heads,
+        "warmup_steps": warmup,
+        "decay_ratio": decay / job.steps,
+        "floor": floor,
+        "samples": job.steps * training.batch.global_,
+        "tokens_per_step": training.batch.global_ * job.sequence_length,
+        "data_shard": -1 if shard == "auto" else shard,
+        "trace_buffer": _FLIGHT_RECORDER_ENTRIES if job.device == "cuda" else 0,
+    }

@@ -1,0 +1,81 @@
+"""The entry of every rank of every stage: read the job, do it, write `done.json` last."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from pdforge.errors import EnvironmentFault, ExitCode
+from pdforge.layout import StageDirectory, write_json
+from pdforge.plan.jobs import Job
+
+Stopped = Literal["stopped"]
+Results = dict[str, Any]
+"""What `done.json` says of a stage: numbers for reports."""
+
+Run = Callable[[Any, StageDirectory, int, int], Results | Stopped]
+"""`run(job, directory, rank, ranks)` of a stage's module: its results (rank 0's count), or "stopped" when it was
+asked to.
+"""
+
+_MODULES = {"tokenize": "tokenize", "pretrain-teacher": "train", "train": "train", "capture": "capture"}
+
+
+def main(path: Path) -> int:
+    """Run the stage in that directory as this rank; RANK and WORLD_SIZE say which of how many (alone: 0 of 1).
+
+    Returns:
+        `ExitCode.OK` when the stage is done, `ExitCode.STOPPED` when it was asked to stop and everything is saved.
+
+    Raises:
+        PdforgeError: with what is wrong and what to do about it.
+    """
+    directory = StageDirectory(path)
+    if directory.done.exists():
+        return ExitCode.OK
+    job = read_job(directory)
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    run: Run = importlib.import_module(f"pdforge.stages.{_MODULES[job.kind]}").run
+    started = time.time()
+    results = run(job, directory, rank, ranks)
+    if results == "stopped":
+        return ExitCode.STOPPED
+    if rank == 0:
+        write_json(
+            directory.done,
+            {
+                "kind": job.kind,
+                "identity": job.identity,
+                "title": job.title,
+                "finished": time.time(),
+                "results": {**results, "seconds": time.time() - started},
+            },
+        )
+    return ExitCode.OK
+
+
+def read_job(directory: StageDirectory) -> Job:
+    """The typed job of a stage directory.
+
+    Raises:
+        EnvironmentFault: there is none, or it is not one.
+    """
+    try:
+        job: Job = TypeAdapter(Job).validate_json(directory.job_json.read_bytes())
+    except FileNotFoundError as error:
+        raise EnvironmentFault(
+            f"{directory.path} is no compiled stage: it has no {directory.job_json.name}",
+            remedy="`pdforge compile RECIPE` writes it",
+        ) from error
+    except ValidationError as error:
+        raise EnvironmentFault(
+            f"{directory.job_json} was written by another version of pdforge: {error.errors()[0]['msg']}",
+            remedy="compile the recipe again",
+        ) from error
+    return job

@@ -1,0 +1,53 @@
+"""`pretrain-teacher` and `train`: runs the compiled torchtitan module of the stage."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pdforge.errors import EnvironmentFault
+from pdforge.layout import StageDirectory
+from pdforge.plan.jobs import TrainJob
+from pdforge.stages import stop
+from pdforge.stages.entry import Results, Stopped
+from pdforge.titan.session import train
+
+
+def run(job: TrainJob, directory: StageDirectory, rank: int, ranks: int) -> Results | Stopped:
+    """Train to the last step and measure the held-out loss.
+
+    Raises:
+        EnvironmentFault: no CUDA device where the job wants one, or the data ended early.
+    """
+    del rank
+    if ranks != job.processes:
+        raise EnvironmentFault(
+            f"the stage is compiled for {job.processes} processes and was started with {ranks}",
+            remedy=f"start it with {job.processes}, or compile it again with `--processes {ranks}`",
+        )
+    if job.device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFault(
+            "the stage is compiled for CUDA, and torch sees no CUDA device", remedy="run `pdforge doctor`"
+        )
+    outcome = train(load_config(directory.train_module), stop_requested=stop.requested)
+    if outcome.stopped:
+        return "stopped"
+    return {
+        "steps": job.steps,
+        "tokens": job.steps * job.training.batch.global_ * job.sequence_length,
+        "heldout_loss": outcome.heldout_loss,
+        "parameters": outcome.parameters,
+    }
+
+
+def load_config(module: Path) -> Any:
+    """The torchtitan configuration that a compiled module's `config()` returns."""
+    spec = importlib.util.spec_from_file_location("pdforge_compiled_train", module)
+    if spec is None or spec.loader is None or not module.exists():
+        raise EnvironmentFault(f"no compiled module at {module}", remedy="compile the recipe again")
+    compiled = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compiled)
+    return compiled.config()

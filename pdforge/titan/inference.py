@@ -1,0 +1,68 @@
+"""A trained model in one process, without gradients: what capture runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torchtitan.protocols.model_spec import ModelSpec
+
+from pdforge.errors import EnvironmentFault
+
+
+class FrozenModel:
+    """A decoder with loaded weights; documents of a packed sequence do not see each other, exactly as in training."""
+
+    def __init__(self, spec: ModelSpec, *, checkpoint: Path, device: torch.device, dtype: torch.dtype) -> None:
+        """Build the model and load its weights.
+
+        Args:
+            spec: what `decoder` returns.
+            checkpoint: a torchtitan checkpoint (`…/step-N`), of any number of processes.
+            device: where it runs.
+            dtype: of weights and activations.
+
+        Raises:
+            EnvironmentFault: no such checkpoint, or of another shape.
+        """
+        if not (checkpoint / ".metadata").exists():
+            raise EnvironmentFault(
+                f"no checkpoint at {checkpoint}", remedy="check the teacher's `path` and `step`, or run its stage again"
+            )
+        with torch.device("meta"):
+            model = spec.model.build()
+        model.to_empty(device=device)
+        with torch.no_grad():
+            # parameters are overwritten below; buffers, such as rotary frequencies, are not in a checkpoint
+            model.init_weights(buffer_device=None)
+        weights = model.state_dict()
+        try:
+            dcp.load(weights, checkpoint_id=str(checkpoint), no_dist=True)
+        except (dcp.api.CheckpointException, KeyError, ValueError, RuntimeError) as error:
+            raise EnvironmentFault(
+                f"the checkpoint {checkpoint} is not of the model that the recipe describes: {error}",
+                remedy="make the teacher's `architecture` and the vocabulary those of the checkpoint",
+            ) from error
+        model.load_state_dict(weights)
+        head = model.lm_head
+        assert isinstance(head, nn.Module)
+        # the output projection runs apart, so that no tensor of all logits of a sequence need exist
+        model._skip_lm_head = True
+        self._model, self._head = model.to(dtype).eval(), head.to(dtype)
+        self._device = device
+
+    @torch.inference_mode()
+    def hidden(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Final hidden states [B, L, H] of tokens [B, L] whose positions [B, L] restart at 0 with each document."""
+        tokens, positions = tokens.to(self._device), positions.to(self._device)
+        masks = self._model.get_attention_masks(positions=positions)
+        states: Tensor = self._model(tokens, positions=positions, attention_masks=masks)
+        return states
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., H]."""
+        logits: Tensor = self._head(hidden)
+        return logits

@@ -1,0 +1,132 @@
+"""Batches for torchtitan from a token store and, for distillation, a logit store.
+
+One cursor, the number of samples the whole job has consumed, is the only state: it does not depend on the number of
+processes, so a run may resume on any other. Step s of a run with global batch B reads samples (s-1)·B … s·B-1; within
+a micro-step the ranks take contiguous parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchtitan.components.dataloader import BaseDataLoader
+from torchtitan.components.tokenizer import BaseTokenizer
+
+from pdforge.distill.loss import IGNORE_INDEX
+from pdforge.store.logits import LogitStore
+from pdforge.store.tokens import TokenStore
+
+TEACHER_IDS = "teacher_ids"
+TEACHER_LOGPROBS = "teacher_logprobs"
+
+
+class PackedTokens(BaseTokenizer):
+    """torchtitan asks for a tokenizer; a token store needs none."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(BaseTokenizer.Config):
+        """Nothing to configure."""
+
+    def __init__(self, config: Config, *, tokenizer_path: str) -> None:
+        del config, tokenizer_path
+        super().__init__()
+
+    def encode(self, *_: Any, **__: Any) -> list[int]:
+        """Never called: the store holds tokens."""
+        raise TypeError("a token store is tokenised already")
+
+    def decode(self, *_: Any, **__: Any) -> str:
+        """Never called: nothing is decoded while training."""
+        raise TypeError("a token store holds no text")
+
+    def get_vocab_size(self) -> int:
+        """Never called: the model's configuration holds the vocabulary."""
+        raise TypeError("the vocabulary is part of the model's configuration")
+
+
+class StoreLoader(BaseDataLoader):
+    """Yields `({"input", "positions"[, "teacher_ids", "teacher_logprobs"]}, labels)`, all [B, L] (teacher: [B, L, K]).
+
+    A pass ends after the last sample; where the samples do not fill the last batch, rows without labels do, so that
+    every rank makes the same number of steps.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(BaseDataLoader.Config):
+        """Where the samples come from."""
+
+        tokens: str = ""
+        """The token store."""
+        split: str = "train"
+        """`train` or `validation`."""
+        samples: int | None = None
+        """Samples 0 … samples-1 of the split are read; None: all of them."""
+        logits: str | None = None
+        """The logit store, if the objective needs one."""
+        top_p: float = 1.0
+        """Re-truncation on reading; at most what the store holds."""
+        top_k: int = 0
+        """Re-truncation on reading, and the fixed number of entries a position."""
+        infinite: bool = True
+        """Set by torchtitan's validator; a store ends after its last sample all the same."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dp_world_size: int,
+        dp_rank: int,
+        local_batch_size: int,
+        **_: Any,
+    ) -> None:
+        self._config = config
+        self._world, self._rank, self._batch = dp_world_size, dp_rank, local_batch_size
+        self._split = TokenStore.open(config.tokens).split(config.split)
+        self._logits = LogitStore.open(config.logits) if config.logits else None
+        self._samples = len(self._split) if config.samples is None else config.samples
+        self._consumed = 0
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        stride = self._world * self._batch
+        while self._consumed < self._samples:
+            first = self._consumed + self._rank * self._batch
+            # the cursor moves before the batch is handed out: a checkpoint made after the step must not repeat it
+            self._consumed += stride
+            yield self._read(range(first, first + self._batch))
+
+    def _read(self, wanted: range) -> tuple[dict[str, Tensor], Tensor]:
+        present = [i for i in wanted if i < self._samples]
+        tokens, positions = self._split.get_batch(present or [0])
+        packed = torch.from_numpy(tokens).long()
+        inputs, labels = packed[:, :-1].contiguous(), packed[:, 1:].contiguous()
+        batch = {"input": inputs, "positions": torch.from_numpy(positions).long()}
+        if self._logits is not None:
+            ids, logprobs, _mass = self._logits.get_batch(
+                present or [0], top_p=self._config.top_p, top_k=self._config.top_k
+            )
+            batch |= {TEACHER_IDS: torch.from_numpy(ids), TEACHER_LOGPROBS: torch.from_numpy(logprobs)}
+        if not present:
+            labels = torch.full_like(labels, IGNORE_INDEX)
+        return _pad(batch, labels, len(wanted))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor, equal on every rank."""
+        return {"samples_consumed": self._consumed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the samples consumed, on whatever number of processes."""
+        if state_dict:
+            self._consumed = int(state_dict["samples_consumed"])
+
+
+def _pad(batch: dict[str, Tensor], labels: Tensor, rows: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Rows without labels behind a short last batch."""
+    short = rows - labels.shape[0]
+    if short:
+        batch = {key: torch.cat([value, value[-1:].expand(short, *value.shape[1:])]) for key, value in batch.items()}
+        labels = torch.cat([labels, torch.full((short, labels.shape[1]), IGNORE_INDEX)])
+    return batch, labels

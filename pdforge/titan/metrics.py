@@ -1,0 +1,122 @@
+"""Metrics of a training stage: torchtitan's own, plus `metrics.jsonl` and `progress.json` in the stage's directory."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchtitan.components.metrics import MetricsProcessor
+
+from pdforge.layout import StageDirectory, write_atomically, write_json
+
+
+class StageMetrics(MetricsProcessor):
+    """Adds the objective's parts to torchtitan's metrics and writes rows that survive a restart without gaps or
+    repeats.
+
+    `log` runs on every rank, so the parts may be reduced over ranks there; rank 0 writes, below torchtitan's dump
+    folder.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(MetricsProcessor.Config):
+        """What the rows and the progress say of the stage."""
+
+        stage: str = ""
+        """Kind of the stage, for `progress.json`."""
+        steps: int = 0
+        """Last step of the stage."""
+        tokens_per_step: int = 0
+        """Tokens of a global batch."""
+
+    def __init__(self, config: Config, *, dump_folder: str, **arguments: Any) -> None:
+        super().__init__(config, dump_folder=dump_folder, **arguments)
+        self._directory = StageDirectory(Path(dump_folder))
+        self._writes = torch.distributed.get_rank() == 0
+        self._started: tuple[int, float] | None = None
+        self.parts: Callable[[], dict[str, float]] = dict
+        """Set by the trainer: the objective's parts at the current step, reduced over ranks."""
+        self.heldout_loss: float | None = None
+        """Of the last validation, in nats a token."""
+
+    def resume(self, step: int) -> None:
+        """Drop the rows behind the step from which training goes on: they will be written again."""
+        self._started = (step, time.monotonic())
+        path = self._directory.metrics
+        if not self._writes or not path.exists():
+            return
+        rows = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in rows))
+
+    def log(
+        self,
+        step: int,
+        global_avg_loss: float,
+        global_max_loss: float,
+        grad_norm: float,
+        extra_metrics: dict[str, Any] | None = None,
+    ) -> None:
+        """torchtitan's log, and a row."""
+        parts = self.parts()
+        extra = {**(extra_metrics or {}), **{f"distillation/{key}": value for key, value in parts.items()}}
+        super().log(step, global_avg_loss, global_max_loss, grad_norm, extra_metrics=extra)
+        if not self._writes:
+            return
+        rate = self._tokens_per_second(step)
+        row = {
+            "step": step,
+            "tokens": step * self.config.tokens_per_step,
+            "loss": global_avg_loss,
+            "lm_loss": global_avg_loss,
+            **parts,
+            "learning_rate": max(value for key, value in extra.items() if key.startswith("lr/")),
+            "grad_norm": grad_norm,
+            "tokens_per_second": rate,
+        }
+        with self._directory.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.report_progress(step, row["lm_loss"], rate)
+
+    def log_validation(self, loss: float, step: int, extra_metrics: dict[str, Any] | None = None) -> None:
+        """torchtitan's log, and keep the loss."""
+        super().log_validation(loss, step, extra_metrics)
+        self.heldout_loss = loss
+
+    def report_progress(self, step: int, loss: float | None, rate: float | None, message: str = "") -> None:
+        """What `status` and the live display show."""
+        left = (self.config.steps - step) * self.config.tokens_per_step
+        write_json(
+            self._directory.progress,
+            {
+                "stage": self.config.stage,
+                "step": step,
+                "of": self.config.steps,
+                "unit": "steps",
+                "loss": loss,
+                "tokens_per_second": rate,
+                "eta_seconds": left / rate if rate else None,
+                "message": message,
+                "time": time.time(),
+            },
+        )
+
+    def _tokens_per_second(self, step: int) -> float | None:
+        """Of the whole job, since this process took up its work."""
+        if self._started is None:
+            return None
+        first, since = self._started
+        elapsed = time.monotonic() - since
+        return (step - first) * self.config.tokens_per_step / elapsed if elapsed > 0 else None
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        # a row cut short by a kill
+        return float("inf")

@@ -1,0 +1,120 @@
+"""torchtitan's Trainer for pre-training distillation: α, the packed teacher, a clean stop, held-out loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchtitan.components.loss import ChunkedLossWrapper
+from torchtitan.components.metrics import MetricsProcessor
+from torchtitan.distributed import utils as dist_utils
+from torchtitan.trainer import Trainer
+
+from pdforge.errors import EnvironmentFault
+from pdforge.recipe.models import AlphaSchedule, Constant
+from pdforge.schedules import alpha_at
+from pdforge.titan.loader import TEACHER_IDS, TEACHER_LOGPROBS
+from pdforge.titan.loss import DistillationLoss, innermost
+from pdforge.titan.metrics import StageMetrics
+from pdforge.titan.packing import pack
+
+
+class DistillTrainer(Trainer):
+    """Overrides four seams of torchtitan's Trainer: batch preparation, the step, the end of the loop, and its start."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Trainer.Config):
+        """torchtitan's configuration and the schedule of α."""
+
+        metrics: MetricsProcessor.Config = field(default_factory=StageMetrics.Config)
+        alpha: AlphaSchedule = field(default_factory=lambda: Constant(value=0.0))
+        """α over the steps of the stage."""
+
+        def __post_init__(self) -> None:
+            # super() does not find the base class of a dataclass with slots
+            Trainer.Config.__post_init__(self)
+
+    metrics_processor: StageMetrics
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        loss = innermost(self.loss_fn)
+        self.objective = loss if isinstance(loss, DistillationLoss) else None
+        self.stop_requested = lambda: False
+        """Set by the stage: whether somebody asked this process to stop."""
+        self.stopped = False
+        """Whether training ended on request, before its last step, with everything saved."""
+        self._saved_step = -1
+        if self.objective is not None:
+            self.objective.to(self.device)
+            self.metrics_processor.parts = self._parts
+            if self.parallel_dims.pp_enabled and self.pp_has_last_stage:
+                chunked = isinstance(self.loss_fn, ChunkedLossWrapper)
+                self.objective.warmup_calls = self.loss_fn.num_chunks if chunked else 1
+
+    def post_dataloading_process(
+        self, input_dict: dict[str, Tensor], labels: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """The teacher joins the labels before torchtitan shards them."""
+        teacher = [input_dict[key] for key in (TEACHER_IDS, TEACHER_LOGPROBS) if key in input_dict]
+        inputs_only = {key: value for key, value in input_dict.items() if key not in (TEACHER_IDS, TEACHER_LOGPROBS)}
+        if teacher:
+            labels = pack(labels, *teacher)
+        inputs, labels, extra = super().post_dataloading_process(inputs_only, labels)
+        if teacher:
+            # torchtitan counted every number of the packed rows as a token
+            self.ntokens_seen += labels.numel() // labels.shape[-1] - labels.numel()
+        return inputs, labels, extra
+
+    def train_step(self, data_iterator: Any) -> None:
+        """One optimizer step at this step's α."""
+        if self.objective is not None:
+            self.objective.alpha.fill_(alpha_at(self.config.alpha, self.step, self.config.training.steps))
+            self.objective.sums.zero_()
+        super().train_step(data_iterator)
+
+    def should_continue_training(self) -> bool:
+        """Until the last step, or until any rank was asked to stop: then all ranks save together and leave."""
+        if self._saved_step < 0:
+            self._saved_step = self.step
+            self.metrics_processor.resume(self.step)
+        if self.step >= self.config.training.steps:
+            return False
+        asked = torch.tensor(float(self.stop_requested()), device=self.device)
+        torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+        if not asked.item():
+            return True
+        self.stopped = True
+        on_schedule = self.step % self.config.checkpoint.interval == 0
+        if self.step > self._saved_step and not on_schedule:
+            self.checkpointer.save(self.step, last_step=True)
+        return False
+
+    def train(self) -> None:
+        """Train to the last step, then measure the held-out loss.
+
+        Raises:
+            EnvironmentFault: the data ended before the last step.
+        """
+        super().train()
+        if self.stopped:
+            return
+        if self.step < self.config.training.steps:
+            raise EnvironmentFault(
+                f"the training data ended at step {self.step} of {self.config.training.steps}",
+                remedy="the token or logit store holds fewer samples than the plan says; verify it",
+            )
+        if self.config.validator.enable:
+            self.validator.validate(self.model_parts, self.step)
+
+    def _parts(self) -> dict[str, float]:
+        """The two losses (means over all labels of the step) and α; a collective."""
+        assert self.objective is not None
+        sums = self.objective.sums.clone()
+        mesh = self.parallel_dims.get_optional_mesh("loss") if self.parallel_dims.dp_cp_enabled else None
+        lm, kd = (dist_utils.dist_sum(part, mesh) if mesh is not None else float(part) for part in sums)
+        assert math.isfinite(lm)
+        return {"lm_loss": lm, "kd_loss": kd, "alpha": float(self.objective.alpha)}

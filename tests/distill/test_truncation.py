@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdforge.distill.target import soften
+from pdforge.distill.truncation import truncate
+from tests.distill.dense import dense_target
+
+
+@pytest.mark.parametrize(("top_p", "top_k"), [(0.95, 50), (0.5, 50), (1.0, 7), (0.99, 1), (1.0, 200)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_target_against_the_dense_reference(top_p, top_k, dtype) -> None:
+    # bfloat16 logits tie often: the tie rule decides which ids are kept
+    logits = (torch.randn(50, 90, generator=torch.Generator().manual_seed(0)) * 2).to(dtype).float()
+    kept = truncate(logits, top_p, top_k)
+    target = soften(kept.ids, kept.logprobs, 2.0)
+    dense = torch.zeros(50, 90, dtype=torch.float64).scatter_add_(1, target.ids, target.weights.double())
+    torch.testing.assert_close(dense, dense_target(logits, top_p, top_k, 2.0), rtol=0, atol=5e-7)
+
+
+def test_kept_values_are_those_of_the_full_softmax() -> None:
+    logits = torch.randn(20, 300, generator=torch.Generator().manual_seed(4)) * 2
+    kept = truncate(logits, 0.8, 10)
+    full = torch.log_softmax(logits.double(), -1)
+    held = kept.logprobs > -torch.inf
+    assert torch.equal(held.sum(-1), kept.count)
+    torch.testing.assert_close(kept.logprobs.double()[held], full.gather(1, kept.ids)[held], rtol=0, atol=1e-5)
+    torch.testing.assert_close(kept.mass.double(), (full.gather(1, kept.ids).exp() * held).sum(-1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(kept.entropy.double(), -(full.exp() * full).sum(-1), rtol=0, atol=1e-5)
+
+
+def test_impossible_tokens() -> None:
+    logits = torch.full((2, 6), -torch.inf)
+    logits[0, 2], logits[1, 1], logits[1, 4] = 0.0, 1.0, 1.0
+    kept = truncate(logits, 1.0, 6)
+    assert kept.count.tolist() == [1, 2]
+    assert kept.ids[0, 0] == 2
+    assert kept.ids[1, :2].tolist() == [1, 4]
+    assert kept.entropy.tolist() == pytest.approx([0.0, 0.6931472])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.lists(st.integers(-6, 6), min_size=5, max_size=5), min_size=1, max_size=4),
+    top_p=st.floats(0.01, 1.0),
+    top_k=st.integers(1, 8),
+)
+def test_rules(rows, top_p, top_k) -> None:
+    """On small integers, where ties are the rule: ordered, at least one, no more than asked, smallest sufficient
+    set.
+    """
+    logits = torch.tensor(rows, dtype=torch.float32)
+    kept = truncate(logits, top_p, top_k)
+    for row in range(len(rows)):
+        count = int(kept.count[row])
+        ids = kept.ids[row, :count].tolist()
+        keys = [(-rows[row][i], i) for i in ids]
+        assert 1 <= count <= min(top_k, 5)
+        assert keys == sorted(keys)
+        assert keys == sorted((-z, i) for i, z in enumerate(rows[row]))[:count]
+        probabilities = torch.softmax(logits[row].double(), 0)[ids]
+        assert float(probabilities[:-1].sum()) < top_p + 1e-6
+        assert count == min(top_k, 5) or float(probabilities.sum()) >= top_p - 1e-6
