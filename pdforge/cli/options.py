@@ -13,6 +13,15 @@ RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a gallery recipe such as `quickstart`.")
 ]
 
+TargetsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="RECIPE|RUN...", help="Recipes, run directories, or names of runs below the root."),
+]
+
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, a run directory, or the name of a run below the root.")
+]
+
 VariantOption = Annotated[
     list[str] | None,
     typer.Option(

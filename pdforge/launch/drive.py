@@ -16,7 +16,6 @@ from pdforge.launch.outcome import judge, stage_failed
 from pdforge.launch.progress import read_progress
 from pdforge.launch.records import read_attempt, read_ranks
 from pdforge.launch.status import StageStatus, merged_stages, stage_status
-from pdforge.launch.task import ENTRY
 from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically
 from pdforge.plan.model import Plan, Stage
 
@@ -65,8 +64,6 @@ class Drive:
     stop: StopSwitch = field(default_factory=StopSwitch)
     retry: bool = False
     """Start a stage again although its last starts brought nothing."""
-    entry: str = ENTRY
-    """What every rank calls (`launch.task`)."""
     write_stage: WriteStage | None = None
     """Writes a stage's job directory; default: `pdforge.compile.write_stage`."""
 
@@ -117,7 +114,7 @@ class Drive:
 
             write_stage = compile_stage
         write_stage(stage, self.root)
-        return local.start(directory, stage.processes, lock, high_water=reached, entry=self.entry)
+        return local.start(directory, stage.processes, lock, high_water=reached)
 
     def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
         """Wait for the end of an attempt, passing on what the user asks for."""

@@ -14,10 +14,11 @@ import submitit
 from submitit.local.local import LocalJob
 
 from pdforge.errors import UsageError
+from pdforge.launch import task
 from pdforge.launch.lock import Lock
 from pdforge.launch.process import ProcessId, kill_group
 from pdforge.launch.records import AttemptRecord, read_attempt, read_ranks, write_attempt
-from pdforge.launch.task import ENTRY, RankTask
+from pdforge.launch.task import RankTask
 from pdforge.layout import AttemptDirectory, StageDirectory
 
 _FOREVER_S = 10 * 365 * 24 * 3600
@@ -27,7 +28,7 @@ _SUBMITIT_PLACEHOLDERS = ("%j", "%t", "%A", "%a")
 
 
 def start(
-    stage: StageDirectory, processes: int, lock: Lock, *, high_water: int, entry: str = ENTRY
+    stage: StageDirectory, processes: int, lock: Lock, *, high_water: int
 ) -> tuple[AttemptDirectory, LocalAttempt]:
     """Start an attempt of the stage, whose lock the caller holds. The attempt inherits it: the caller may close its own.
 
@@ -54,7 +55,7 @@ def start(
     )
     write_attempt(attempt, record)
     executor = _Executor(attempt, processes, lock)
-    executor.submit(RankTask(str(attempt.path), entry))
+    executor.submit(RankTask(str(attempt.path), task.ENTRY))
     write_attempt(attempt, record.model_copy(update={"controller": ProcessId.of(executor.controller.pid)}))
     return attempt, LocalAttempt(executor.controller)
 

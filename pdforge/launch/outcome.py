@@ -44,12 +44,11 @@ def judge(attempt: AttemptDirectory) -> Outcome:
     log = attempt.rank_log(guilty.rank)
     if guilty.vanished:
         everything = all(rank.vanished for rank in ranks)
-        who = "every rank" if everything else f"rank {guilty.rank}"
         return Outcome(
             "failed",
-            f"{who} was killed from outside",
-            "when memory is short, the system kills the largest process: see `dmesg`, and take a smaller micro batch",
-            guilty.rank,
+            "every rank was killed from outside" if everything else "killed from outside",
+            "" if everything else "when memory is short, the system kills the largest process: `dmesg` tells",
+            None if everything else guilty.rank,
             log,
             interrupted=everything,
         )

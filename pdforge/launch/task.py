@@ -42,7 +42,8 @@ class RankTask:
 
     attempt: str
     """Attempt directory."""
-    entry: str = ENTRY
+    entry: str
+    """`ENTRY`, when it was pickled."""
 
     def __call__(self) -> None:
         """Run the stage. Leaves by SystemExit, never returns: submitit stores no result beside the records."""

@@ -1,0 +1,116 @@
+"""`pdforge run`: carry out recipes here, in the foreground."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pdforge.cli.options import (
+    ProcessesOption,
+    ProfileOption,
+    RootOption,
+    SetOption,
+    TargetsArgument,
+    VariantOption,
+)
+from pdforge.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pdforge.launch.drive import StopSwitch
+    from pdforge.plan.model import Plan
+
+RetryOption = Annotated[
+    bool, typer.Option("--retry", help="Start a stage again although its last starts failed without gaining a step.")
+]
+
+
+def run_command(
+    targets: TargetsArgument,
+    *,
+    variant: VariantOption = None,
+    overrides: SetOption = None,
+    root: RootOption = None,
+    profile: ProfileOption = "local",
+    processes: ProcessesOption = None,
+    retry: RetryOption = False,
+) -> None:
+    """Run recipes here, in the foreground: every stage that is not done yet, then the table of results.
+
+    Ctrl-C asks the stages to save and end; Ctrl-C again kills them. The same command goes on where they ended.
+    Exit code 75: stopped on request.
+
+    Example: `pdforge run quickstart --variant pd --set training.tokens=1M`
+    """
+    from rich.console import Console  # noqa: PLC0415 - keeps `--help` quick
+
+    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415
+    from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
+
+    storage = root_of(targets, root)
+    plans = find_targets(
+        targets,
+        storage,
+        variants=variant or (),
+        overrides=overrides or (),
+        profile=profile,
+        processes=processes,
+    )
+    require_runnable(plans)
+    selection = [*targets, *(part for name in variant or () for part in ("--variant", name))]
+    selection += [part for text in overrides or () for part in ("--set", text)]
+    selection += ["--root", str(root)] if root else []
+    _run(plans, storage, Console(), shlex.join(selection), retry=retry)
+
+
+def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, retry: bool) -> None:
+    from pdforge.launch.display import Display  # noqa: PLC0415 - as above
+    from pdforge.launch.drive import Drive, StopRequested, StopSwitch  # noqa: PLC0415
+    from pdforge.launch.status import StageStatus, merged_stages  # noqa: PLC0415
+    from pdforge.report.summary import print_summary  # noqa: PLC0415
+
+    stop, announced = StopSwitch(), 0
+    display = Display(console, merged_stages(plans))
+
+    def on_event(status: StageStatus) -> None:
+        nonlocal announced
+        if stop.level > announced:  # said here and not in the handler, which may have interrupted a print
+            announced = stop.level
+            display.note("Stopping: the stage saves and ends. Ctrl-C again kills it." if announced == 1 else "Killing.")
+        display.update(status)
+
+    _catch_signals(stop)
+    try:
+        with display.showing():
+            Drive(plans, root, on_event, stop, retry=retry).run()
+    except StopRequested as stopped:
+        console.print(f"\n{stopped}.", markup=False)
+        _print_commands(console, {"go on": f"run {selection}", "look": f"status {selection}"})
+        raise typer.Exit(ExitCode.STOPPED) from stopped
+    console.print()
+    print_summary(plans, root, console)
+    _print_commands(console, {"results again": f"report {selection}", "what ran": f"status {selection}"})
+
+
+def _catch_signals(stop: StopSwitch) -> None:
+    """Have Ctrl-C and SIGTERM press the switch, for the rest of this process's life."""
+
+    def press(_number: int, _frame: FrameType | None) -> None:
+        stop.press()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, press)
+
+
+def _print_commands(console: Console, commands: dict[str, str]) -> None:
+    """The exact commands to come back with."""
+    console.print()
+    width = max(len(what) for what in commands)
+    for what, command in commands.items():
+        console.print(f"  {what:{width}}  pdforge {command}", markup=False, highlight=False, soft_wrap=True)

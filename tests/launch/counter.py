@@ -1,0 +1,71 @@
+"""A stage for tests that keeps the protocol of real ones: counts, checkpoints, can be stopped, writes `done.json` last.
+
+What it does is said by the environment variable COUNTER, JSON: {part of the stage directory's path: options}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pdforge.errors import EnvironmentFault, ExitCode
+from pdforge.layout import StageDirectory, read_json, write_json
+from pdforge.stages import stop
+
+DEFAULTS = {"steps": 4, "delay": 0.02, "fail_rank": None, "fail_at": 0, "how": "raise", "helper": False, "every": 1}
+
+
+def options(path: Path) -> dict:
+    table = json.loads(os.environ.get("COUNTER", "{}"))
+    return DEFAULTS | next((value for part, value in table.items() if part in str(path)), {})
+
+
+def main(path: Path) -> int:
+    stage, what, rank = StageDirectory(path), options(path), int(os.environ["RANK"])
+    assert os.environ["WORLD_SIZE"] and os.environ["MASTER_ADDR"] == "127.0.0.1" and int(os.environ["MASTER_PORT"])
+    stage.output.mkdir(parents=True, exist_ok=True)
+    if what["helper"]:
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "pdforge-test-helper"])
+    checkpoint = stage.output / f"count{rank}.json"
+    step = read_json(checkpoint) or 0
+    if rank == 0:
+        with (stage.output / "starts").open("a") as file:
+            file.write(f"{step}\n")
+    print(f"rank {rank} counts from {step}")
+    while step < what["steps"]:
+        if stop.requested():
+            write_json(checkpoint, step)
+            return ExitCode.STOPPED
+        step += 1
+        if rank == what["fail_rank"] and step == what["fail_at"]:
+            fail(what["how"])
+        time.sleep(what["delay"])
+        if step % what["every"] == 0:
+            write_json(checkpoint, step)
+        if rank == 0:
+            write_json(
+                stage.progress,
+                {"stage": "tokenize", "step": step, "of": what["steps"], "unit": "steps", "loss": 2.5 / step,
+                 "tokens_per_second": 100.0, "eta_seconds": 1.0, "message": "", "time": time.time()},
+            )  # fmt: skip
+    if rank == 0 and what["how"] != "no result":
+        write_json(stage.done, {"results": {"heldout_loss": 2.5}})
+    return ExitCode.OK
+
+
+def fail(how: str) -> None:
+    if how == "raise":
+        raise RuntimeError("the counter broke")
+    if how == "fault":
+        raise EnvironmentFault("no such device", remedy="buy one")
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "exit":
+        sys.exit(3)
+    if how == "hang":
+        time.sleep(3600)
