@@ -21,6 +21,9 @@ from pdforge.layout import storage_root
 if TYPE_CHECKING:
     from pdforge.diagnostics import Diagnostic
 
+_PAGE_WIDTH = 100
+"""Columns where standard output is no terminal."""
+
 
 def plan_command(
     recipe: RecipeArgument,
@@ -58,7 +61,10 @@ def plan_command(
         return
     from rich.console import Console  # noqa: PLC0415 - not needed for --json
 
-    print_plans(plans, storage, Console(highlight=False))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PAGE_WIDTH
+    print_plans(plans, storage, console)
     _print_warnings(warnings)
 
 

@@ -19,6 +19,7 @@ from pdforge.plan.profile import Profile
 from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
 from pdforge.recipe.models import Corpus, HuggingFaceTeacher, PretrainedHere, TeacherModel, TorchtitanTeacher, Training
 from pdforge.schedules import is_zero
+from pdforge.store.corpus import fingerprint
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -79,8 +80,6 @@ class _Builder:
         data = self.recipe.data
         corpus = _absolute(data.corpus)
         if corpus not in self.fingerprints:
-            from pdforge.store.corpus import fingerprint  # noqa: PLC0415 - reads the corpus: only a plan pays for it
-
             self.fingerprints[corpus] = fingerprint([corpus])
         validation = max(1, data.validation_tokens // data.sequence_length)
         identity = identities.tokenize_identity(

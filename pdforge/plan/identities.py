@@ -34,7 +34,7 @@ def tokenize_identity(
     return _stage(
         "tokenize",
         needs=[],
-        corpus={"fingerprint": corpus, **data.corpus.model_dump(mode="json", exclude={"path"})},
+        corpus=corpus,
         tokenizer=tokenizer,
         sequence_length=data.sequence_length,
         train_sequences=train_sequences,

@@ -1,0 +1,46 @@
+# A clean clone, Python 3.11 or newer with pip, and make: nothing else is needed.
+#   make quickstart   pre-train a small teacher, store its distributions, train two students, compare them
+#   make check test   what .ci/run runs
+# PIP_FLAGS goes to pip; without an NVIDIA GPU this saves gigabytes of download:
+#   make quickstart PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
+
+.PHONY: quickstart test check bench clean
+
+quickstart: $(VENV)/.train
+	$(BIN)/pdforge run recipes/quickstart.yaml
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "pdforge needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1)." >&2; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: pyproject.toml | $(BIN)/python
+	@echo "Installing pdforge and what training needs into $(VENV) (a few minutes the first time) ..."
+	@$(PIP) --editable '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "Installing pdforge, what training needs and the developer's tools into $(VENV) ..."
+	@$(PIP) --editable '.[train,dev]'
+	@touch $@ $(VENV)/.train
