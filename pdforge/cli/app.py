@@ -1,11 +1,12 @@
 """The `pdforge` command: finds the command's file, calls its function, and turns errors into messages and exit codes.
 
-A command `name` is the function `name_command` (or a `typer.Typer` of that name, for one with subcommands) in `pdforge/cli/name.py`.
+A command `name` is `name_command` in `pdforge/cli/name.py`: a function, or a `typer.Typer` for one with subcommands.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from importlib.util import find_spec
 from typing import Annotated
@@ -57,7 +58,7 @@ def _pdforge(
 
 
 def build(arguments: list[str]) -> typer.Typer:
-    """The application with the command that `arguments` names, or with all of them (for `--help`, or a name that is none).
+    """The application with the command that `arguments` names, or with all (for `--help`, or a name that is none).
 
     Only what is called is imported: `pdforge validate` never pays for the launcher.
     """
@@ -84,6 +85,9 @@ def build(arguments: list[str]) -> typer.Typer:
 
 def main() -> None:
     """Entry point. Exit codes: `pdforge.errors.ExitCode`; 130 when interrupted (typer's, as for a closed pipe)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without τ and α must not be a traceback
     try:
         build(sys.argv[1:])(prog_name="pdforge")
     except PdforgeError as error:

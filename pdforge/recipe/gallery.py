@@ -25,7 +25,13 @@ def gallery_directory() -> Path:
 def gallery_names() -> list[str]:
     """Names of the gallery's recipes, as commands take them: `pd_star`, `folder/name`."""
     directory = gallery_directory()
-    return sorted(path.relative_to(directory).with_suffix("").as_posix() for path in directory.rglob("*.yaml"))
+    files = (path for path in directory.rglob("*.yaml") if not is_part(path))
+    return sorted(path.relative_to(directory).with_suffix("").as_posix() for path in files)
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is by its name (`_base.yaml`) a part for `extends`, and no recipe of its own."""
+    return path.name.startswith("_")
 
 
 def find_recipe(source: str) -> Path:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from pdforge.recipe.models import Architecture, PretrainedHere, Recipe, Training
 
+_FAR = 10_000
+"""How far a suggestion is searched: counts may be of any size."""
+
 
 def architectures(recipe: Recipe) -> Iterator[tuple[str, Architecture]]:
     """Path and shape of each model whose shape is known."""
@@ -27,7 +30,8 @@ def head_width(architecture: Architecture) -> int:
 
 
 def divisors(number: int, near: int) -> str:
-    """The divisors of `number` next to `near`: what a count that must divide it could be."""
-    below = next((d for d in range(min(near, number), 0, -1) if number % d == 0), 1)
-    above = next((d for d in range(near + 1, min(number, 16 * near) + 1) if number % d == 0), None)
+    """The divisors of `number` next to `near`, for help texts: what a count that must divide it could be."""
+    start = min(near, number)
+    below = next((d for d in range(start, max(0, start - _FAR), -1) if number % d == 0), 1)
+    above = next((d for d in range(near + 1, min(number, near + _FAR) + 1) if number % d == 0), None)
     return f"{below} or {above}" if above else str(below)

@@ -1,0 +1,157 @@
+"""`pdforge validate`: is a recipe sound?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pdforge.cli.options import SetOption, VariantOption
+from pdforge.cli.render.as_json import diagnostic_values, to_json
+from pdforge.cli.render.concise import concise
+from pdforge.cli.render.error import print_error
+from pdforge.cli.render.text import print_diagnostics
+from pdforge.diagnostics import Diagnostic, Severity
+from pdforge.errors import ExitCode, RecipeError, UsageError
+from pdforge.recipe.gallery import is_part
+from pdforge.recipe.load import LoadedRecipe, load_document, load_recipes
+from pdforge.recipe.reader import LARGEST_FILE, read_text
+
+STDIN = "<stdin>"
+
+
+class Format(StrEnum):
+    """How findings are printed."""
+
+    TEXT = "text"
+    CONCISE = "concise"
+    JSON = "json"
+
+
+@dataclass
+class _Outcome:
+    """What validating several sources found."""
+
+    recipes: list[LoadedRecipe] = field(default_factory=list)
+    findings: list[Diagnostic] = field(default_factory=list)
+    unreadable: list[UsageError] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def count(self, severity: Severity) -> int:
+        return sum(d.severity is severity for d in self.findings)
+
+
+def validate_command(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Files, directories, globs, gallery names, or `-` for stdin."),
+    ],
+    variant: VariantOption = None,
+    overrides: SetOption = None,
+    output: Annotated[Format, typer.Option("--format", "-f", help="How findings are printed.")] = Format.TEXT,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", metavar="CODE", help="Only these codes, or beginnings of codes.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="CODE", help="Not these codes, or beginnings of codes.")
+    ] = None,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if there are errors.")] = False,
+) -> None:
+    """Check recipes: syntax, fields, values, and what the literature advises against.
+
+    Exits with 0 when there are no errors (warnings do not count), 1 when there are, 2 when a source cannot be read.
+    In directories, files whose name starts with `_` are parts for `extends` and are left out.
+
+    ```
+    pdforge validate recipes/
+    pdforge validate pd_star --set objective.temperature=5
+    pdforge show quickstart --variant pd | pdforge validate - --format json
+    ```
+    """
+    outcome = _Outcome()
+    for source in _expand(sources):
+        try:
+            outcome.recipes += _load(source, variant or (), overrides or (), outcome)
+        except RecipeError as error:
+            outcome.findings += error.diagnostics
+        except UsageError as error:
+            outcome.unreadable.append(error)
+    outcome.findings += [warning for recipe in outcome.recipes for warning in recipe.warnings]
+    outcome.findings = [d for d in dict.fromkeys(outcome.findings) if _wanted(d.code, select, ignore)]
+    _print(outcome, output)
+    for unreadable in outcome.unreadable:
+        print_error(unreadable)
+    if outcome.unreadable:
+        raise typer.Exit(ExitCode.COULD_NOT_RUN)
+    if outcome.count(Severity.ERROR) and not exit_zero:
+        raise typer.Exit(ExitCode.FINDINGS)
+
+
+def _load(source: str, variants: Iterable[str], overrides: Iterable[str], outcome: _Outcome) -> list[LoadedRecipe]:
+    if source != "-":
+        return load_recipes(source, variants=list(variants), overrides=list(overrides))
+    try:
+        text = sys.stdin.buffer.read(LARGEST_FILE + 1).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin is not UTF-8 text (byte {error.start})") from error
+    if len(text) > LARGEST_FILE:
+        raise UsageError("stdin is larger than 1 MB", remedy="a recipe is a short YAML file")
+    outcome.sources[STDIN] = text
+    return load_document(read_text(text, STDIN), Path(), variants=list(variants), overrides=list(overrides))
+
+
+def _expand(sources: Iterable[str]) -> list[str]:
+    """Directories to the recipes below them and globs to what they match; everything else as it is.
+
+    Raises:
+        UsageError: a directory or a glob holds no recipe.
+    """
+    files: list[str] = []
+    for source in sources:
+        path = Path(source)
+        is_glob = any(character in source for character in "*?[") and not path.exists()
+        if is_glob or path.is_dir():
+            anchor = Path(path.anchor)
+            found = anchor.glob(str(path.relative_to(anchor))) if is_glob else path.rglob("*.y*ml")
+            recipes = sorted(str(file) for file in found if file.suffix in (".yaml", ".yml") and not is_part(file))
+            if not recipes:
+                raise UsageError(f"no recipes in {source}", remedy="recipes end in .yaml")
+            files += recipes
+        else:
+            files.append(source)
+    return list(dict.fromkeys(files))
+
+
+def _wanted(code: str, select: Iterable[str] | None, ignore: Iterable[str] | None) -> bool:
+    return (not select or code.startswith(tuple(select))) and not code.startswith(tuple(ignore or ()))
+
+
+def _print(outcome: _Outcome, output: Format) -> None:
+    match output:
+        case Format.TEXT:
+            console = Console(highlight=False)
+            print_diagnostics(console, outcome.findings, outcome.sources)
+            console.print(_summary(outcome), markup=False, soft_wrap=True)
+        case Format.CONCISE:
+            sys.stdout.write(concise(outcome.findings))
+        case Format.JSON:
+            recipes = [{"name": r.name, "variant": r.variant, "source": r.source} for r in outcome.recipes]
+            found = [diagnostic_values(d) for d in outcome.findings]
+            sys.stdout.write(to_json({"recipes": recipes, "diagnostics": found}) + "\n")
+
+
+def _summary(outcome: _Outcome) -> str:
+    errors, warnings = outcome.count(Severity.ERROR), outcome.count(Severity.WARNING)
+    names = f": {', '.join(r.name for r in outcome.recipes)}" if 0 < len(outcome.recipes) <= 8 else ""
+    sound = f"{_plural(len(outcome.recipes), 'sound recipe')}{names}"
+    return f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}; {sound}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
