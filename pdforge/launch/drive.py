@@ -10,11 +10,11 @@ from typing import Protocol
 
 from pdforge.errors import EnvironmentFault, StageFailed
 from pdforge.launch import local
-from pdforge.launch.driver import registered
+from pdforge.launch.attempts import high_water, request_stop, running_attempt
+from pdforge.launch.driver import register, registered
 from pdforge.launch.lock import Lock, is_locked, try_lock
 from pdforge.launch.outcome import judge, stage_failed
-from pdforge.launch.progress import read_progress
-from pdforge.launch.records import read_attempt, read_ranks
+from pdforge.launch.records import read_attempt
 from pdforge.launch.status import StageStatus, merged_stages, stage_status
 from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically
 from pdforge.plan.model import Plan, Stage
@@ -98,8 +98,8 @@ class Drive:
                         continue
                     attempt, running = self._start(stage, directory, lock)
                 self._watch(stage, attempt, running)
-            elif attempt := _running_attempt(directory):
-                self._watch(stage, attempt, _Theirs(directory))
+            elif theirs := running_attempt(directory):
+                self._watch(stage, theirs, _Theirs(directory))
             else:
                 time.sleep(PERIOD_S)  # somebody is about to start it, or it is about to end
         self._tell(stage)
@@ -114,6 +114,7 @@ class Drive:
 
             write_stage = compile_stage
         write_stage(stage, self.root)
+        register([RunDirectory(self.root / plan.directory) for plan in self.plans])
         return local.start(directory, stage.processes, lock, high_water=reached)
 
     def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
@@ -167,18 +168,6 @@ def write_runs(plans: Sequence[Plan], root: Path) -> None:
             ) from error
 
 
-def request_stop(attempt: AttemptDirectory) -> None:
-    """Ask the ranks of an attempt to save and end. A file: every rank sees it, also one that has not begun."""
-    attempt.stop.touch()
-
-
-def high_water(directory: StageDirectory) -> int:
-    """The furthest step that the stage ever reached; after a failure it starts from a checkpoint before that."""
-    progress = read_progress(directory)
-    marks = [record.high_water for attempt in directory.all_attempts() if (record := read_attempt(attempt))]
-    return max([progress.step if progress else 0, *marks])
-
-
 def refuse_fruitless(stage: Stage, directory: StageDirectory, reached: int) -> None:
     """Refuse to start what failed the last times without gaining a step.
 
@@ -198,18 +187,6 @@ def refuse_fruitless(stage: Stage, directory: StageDirectory, reached: int) -> N
             f"(step {reached}); {last.error}\nlog: {last.log}",
             remedy="remove the cause, then add --retry",
         )
-
-
-def _running_attempt(directory: StageDirectory) -> AttemptDirectory | None:
-    """The latest attempt, if its processes run; None while it is being started."""
-    attempts = directory.all_attempts()
-    if not attempts:
-        return None
-    record = read_attempt(attempts[-1])
-    processes = [rank.process for rank in read_ranks(attempts[-1])]
-    if record and record.controller:
-        processes.append(record.controller)
-    return attempts[-1] if any(process.is_alive is not False for process in processes) else None
 
 
 def _driven_by_another(attempt: AttemptDirectory) -> bool:

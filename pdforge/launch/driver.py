@@ -18,16 +18,22 @@ from pdforge.plan.model import Plan
 @contextlib.contextmanager
 def registered(plans: Sequence[Plan], root: Path) -> Iterator[None]:
     """This process drives the runs of `plans` while the context lasts, unless another one does."""
-    me = ProcessId.of(os.getpid())
-    mine = [run for plan in plans if find_driver(run := RunDirectory(root / plan.directory)) is None]
-    for run in mine:
-        write_json(run.driver, me.model_dump(mode="json"))
+    runs = [RunDirectory(root / plan.directory) for plan in plans]
+    register([run for run in runs if find_driver(run) is None])
     try:
         yield
     finally:
-        for run in mine:
+        me = ProcessId.of(os.getpid())
+        for run in runs:
             if _read(run) == me:
                 run.driver.unlink(missing_ok=True)
+
+
+def register(runs: Sequence[RunDirectory]) -> None:
+    """This process drives the runs, whoever did before: of several, the one that started the latest attempt counts."""
+    me = ProcessId.of(os.getpid()).model_dump(mode="json")
+    for run in runs:
+        write_json(run.driver, me)
 
 
 def find_driver(run: RunDirectory) -> ProcessId | None:

@@ -30,7 +30,7 @@ _SUBMITIT_PLACEHOLDERS = ("%j", "%t", "%A", "%a")
 def start(
     stage: StageDirectory, processes: int, lock: Lock, *, high_water: int
 ) -> tuple[AttemptDirectory, LocalAttempt]:
-    """Start an attempt of the stage, whose lock the caller holds. The attempt inherits it: the caller may close its own.
+    """Start an attempt of the stage, whose lock the caller holds. The attempt inherits it: the caller may close it.
 
     Raises:
         UsageError: the path cannot be handed to submitit.

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pdforge.launch.driver import find_driver
 from pdforge.launch.lock import is_locked
 from pdforge.launch.outcome import judge
+from pdforge.launch.process import ProcessId
 from pdforge.launch.progress import Progress, read_progress
 from pdforge.launch.records import read_ranks
-from pdforge.layout import StageDirectory
+from pdforge.layout import RunDirectory, StageDirectory
 from pdforge.plan.model import Plan, Stage
 
 State = Literal["done", "running", "stopped", "failed", "waiting", "unknown"]
@@ -75,8 +77,45 @@ def stage_status(stage: Stage, root: Path) -> StageStatus:
     return status(outcome.state, outcome.error, outcome.log)
 
 
-def run_state(statuses: Iterable[StageStatus]) -> State:
-    """One word for a run: the state of the stage that decides it."""
-    states = [status.state for status in statuses]
+@dataclass(frozen=True)
+class RunStatus:
+    """How one run stands."""
+
+    name: str
+    variant: str | None
+    path: Path
+    state: State
+    """That of the stage that decides: failed before running before unknown, stopped, waiting; done when all are."""
+    driver: ProcessId | None
+    """The process that starts its stages."""
+    stages: list[StageStatus]
+    started: float | None
+    """When it was last started, unix seconds; None: never."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its state may change by itself."""
+        return self.driver is not None or self.state == "running"
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "name": self.name,
+            "variant": self.variant,
+            "directory": str(self.path),
+            "state": self.state,
+            "driver": self.driver.pid if self.driver else None,
+            "started": self.started,
+            "stages": [stage.to_json() for stage in self.stages],
+        }
+
+
+def run_status(plan: Plan, root: Path) -> RunStatus:
+    """How the run of a plan stands."""
+    run = RunDirectory(root / plan.directory)
+    stages = [stage_status(stage, root) for stage in plan.stages]
+    states = {stage.state for stage in stages}
     order: tuple[State, ...] = ("failed", "running", "unknown", "stopped", "waiting")
-    return next((state for state in order if state in states), "done")
+    decisive: State = next((state for state in order if state in states), "done")
+    started = run.plan.stat().st_mtime if run.plan.exists() else None
+    return RunStatus(plan.name, plan.variant, run.path, decisive, find_driver(run), stages, started)

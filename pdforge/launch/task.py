@@ -1,7 +1,8 @@
 """What submitit runs in every rank: the job directory's stage, with its state, its errors and its output on record.
 
-The pickle holds the attempt's directory and a name; what is to be done, and from where, is read from the stage directory
-at every start. A signal handler here only sets a flag: saving inside it, on one rank, would deadlock the others.
+The pickle holds the attempt's directory and a name; what is to be done, and from where, is read from the stage
+directory at every start. A signal handler here only sets a flag: saving inside it, on one rank, would deadlock the
+others.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class _Rank:
         elif code == ExitCode.STOPPED:
             self._settle("stopped", code)
         else:
-            error = RankError(type="", message=f"the stage ended with exit code {code}; its log says why")
-            self._settle("failed", code, error)
+            reason = f"the stage ended with exit code {code}; its log says why"
+            self._settle("failed", code, RankError(type="", message=reason))
             self._leave_at_once(code)
         return code
 

@@ -1,7 +1,7 @@
 """Ends a rank when a peer is gone, and hears requests to stop.
 
-Neither submitit's local executor nor SLURM does the first: the others would wait in a collective until its timeout, half
-an hour later.
+Neither submitit's local executor nor SLURM does the first: the others would wait in a collective until its timeout,
+half an hour later.
 """
 
 from __future__ import annotations

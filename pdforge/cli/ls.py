@@ -1,0 +1,73 @@
+"""`pdforge ls`: the runs below a storage root."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from pdforge.cli.options import JsonOption, RootOption
+from pdforge.layout import storage_root
+
+if TYPE_CHECKING:
+    from pdforge.launch.status import RunStatus
+
+
+def ls_command(root: RootOption = None, *, as_json: JsonOption = False) -> None:
+    """List all runs below the storage root, with their states.
+
+    Example: `pdforge ls --root /scratch/runs`
+    """
+    from pdforge.errors import UsageError  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import find_runs  # noqa: PLC0415
+    from pdforge.launch.status import run_status  # noqa: PLC0415
+    from pdforge.plan.find import read_plan  # noqa: PLC0415
+
+    storage = storage_root(root)
+    runs: list[RunStatus] = []
+    for run in find_runs(storage):
+        try:
+            runs.append(run_status(read_plan(run.path), storage))
+        except UsageError as error:  # one damaged run must not hide the others
+            typer.echo(f"warning: {error.message}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"root": str(storage), "runs": [_row(run) for run in runs]}, indent=1))
+    elif not runs:
+        typer.echo(f"no runs below {storage}")
+    else:
+        _print(runs)
+
+
+def _row(run: RunStatus) -> dict[str, object]:
+    return {
+        "run": run.path.name,
+        "name": run.name,
+        "variant": run.variant,
+        "state": run.state,
+        "stages": len(run.stages),
+        "done": _done(run),
+        "started": run.started,
+    }
+
+
+def _done(run: RunStatus) -> int:
+    return sum(stage.state == "done" for stage in run.stages)
+
+
+def _print(runs: list[RunStatus]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - not needed for --json
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from pdforge.launch.display import STYLES  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("run", "state", "stages done", "last started"):
+        table.add_column(column)
+    for run in runs:
+        started = datetime.fromtimestamp(run.started or 0, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+        state = Text(run.state, style=STYLES[run.state])
+        table.add_row(Text(run.path.name), state, f"{_done(run)} of {len(run.stages)}", started)
+    Console(highlight=False, soft_wrap=True).print(table)

@@ -1,0 +1,104 @@
+"""`pdforge status`: how runs stand."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pdforge.cli.options import JsonOption, ProcessesOption, ProfileOption, RootOption, SetOption, VariantOption
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from pdforge.launch.status import RunStatus
+
+_PERIOD_S = 1.0
+
+TargetsOrAllArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE|RUN...]", help="Recipes or runs. Default: every run below the root."),
+]
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until nothing runs.")]
+
+
+def status_command(
+    targets: TargetsOrAllArgument = None,
+    *,
+    variant: VariantOption = None,
+    overrides: SetOption = None,
+    root: RootOption = None,
+    profile: ProfileOption = "local",
+    processes: ProcessesOption = None,
+    watch: WatchOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how the stages of runs stand: done, running, stopped, failed, waiting, unknown. Starts nothing.
+
+    Example: `pdforge status quickstart --watch`
+    """
+    from pdforge.launch.find import find_runs, find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.status import run_status  # noqa: PLC0415
+
+    wanted = targets or []
+    storage = root_of(wanted, root)
+    plans = find_targets(
+        wanted or [str(run.path) for run in find_runs(storage)],
+        storage,
+        variants=variant or (),
+        overrides=overrides or (),
+        profile=profile,
+        processes=processes,
+    )
+
+    def look() -> list[RunStatus]:
+        return [run_status(plan, storage) for plan in plans]
+
+    if as_json:
+        page = {"root": str(storage), "runs": [run.to_json() for run in look()]}
+        typer.echo(json.dumps(page, indent=1, ensure_ascii=False))
+    elif not plans:
+        typer.echo(f"no runs below {storage}")
+    else:
+        from rich.console import Console  # noqa: PLC0415 - not needed for --json
+        from rich.live import Live  # noqa: PLC0415
+
+        console = Console(highlight=False)
+        if not watch:
+            console.print(_table(look()))
+            return
+        with Live(_table(runs := look()), console=console, auto_refresh=False) as live:
+            while any(run.is_active for run in runs):
+                time.sleep(_PERIOD_S)
+                live.update(_table(runs := look()), refresh=True)
+
+
+def _table(runs: list[RunStatus]) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from pdforge.launch.display import STYLES, describe  # noqa: PLC0415
+
+    parts: list[RenderableType] = []
+    for run in runs:
+        driver = f"  driven by process {run.driver.pid}" if run.driver else ""
+        parts.append(Text.assemble((run.path.name, "bold"), f"  {run.state}{driver}"))
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for stage in run.stages:
+            details = describe(stage.progress) if stage.state in ("running", "stopped") else stage.error
+            if stage.state == "failed" and stage.log:
+                details += f"\n{_relative(stage.log)}"
+            attempt = f"attempt {stage.attempt}" if stage.attempt > 1 else ""
+            table.add_row(
+                "", Text(stage.state, style=STYLES[stage.state]), Text(stage.title), Text(details), Text(attempt, "dim")
+            )
+        parts.append(table)
+    return Group(*parts)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

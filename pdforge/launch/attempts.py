@@ -1,0 +1,31 @@
+"""Questions about the attempts of a stage that several commands ask."""
+
+from __future__ import annotations
+
+from pdforge.launch.progress import read_progress
+from pdforge.launch.records import read_attempt, read_ranks
+from pdforge.layout import AttemptDirectory, StageDirectory
+
+
+def running_attempt(directory: StageDirectory) -> AttemptDirectory | None:
+    """The latest attempt, if a process of it runs or may run; None while it is only about to be started."""
+    attempts = directory.all_attempts()
+    if not attempts:
+        return None
+    record = read_attempt(attempts[-1])
+    processes = [rank.process for rank in read_ranks(attempts[-1]) if rank.state == "running"]
+    if record and record.controller:
+        processes.append(record.controller)
+    return attempts[-1] if any(process.is_alive is not False for process in processes) else None
+
+
+def request_stop(attempt: AttemptDirectory) -> None:
+    """Ask the ranks of an attempt to save and end. A file: every rank sees it, also one that has not begun."""
+    attempt.stop.touch()
+
+
+def high_water(directory: StageDirectory) -> int:
+    """The furthest step that the stage ever reached; after a failure it starts from a checkpoint before that."""
+    progress = read_progress(directory)
+    marks = [record.high_water for attempt in directory.all_attempts() if (record := read_attempt(attempt))]
+    return max([progress.step if progress else 0, *marks])

@@ -1,0 +1,60 @@
+"""Stopping what runs, from any process, on any host that sees the storage root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pdforge.errors import UsageError
+from pdforge.launch import local
+from pdforge.launch.attempts import request_stop, running_attempt
+from pdforge.launch.driver import find_driver
+from pdforge.launch.records import read_attempt
+from pdforge.launch.status import merged_stages
+from pdforge.layout import RunDirectory, StageDirectory
+from pdforge.plan.model import Plan
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What was told to end."""
+
+    stages: list[str]
+    """Titles."""
+    drivers: list[int]
+    """Processes of this host."""
+
+
+def cancel(plans: Sequence[Plan], root: Path, *, kill: bool = False) -> Cancelled:
+    """Ask the drivers of the runs, and the attempts that run, to save and end; with `kill` at once.
+
+    Returns without waiting for the end.
+
+    Raises:
+        UsageError: `kill` was asked for an attempt of another host.
+    """
+    found = {driver.pid: driver for plan in plans if (driver := find_driver(RunDirectory(root / plan.directory)))}
+    drivers = [pid for pid, driver in found.items() if driver.is_here]
+    for pid in drivers:  # first: a driver must not go on to the next stage
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    stages = []
+    for stage in merged_stages(plans):
+        attempt = running_attempt(StageDirectory(root / stage.directory))
+        record = read_attempt(attempt) if attempt else None
+        if attempt is None or (record and record.driver.is_alive and record.driver.pid not in drivers):
+            continue  # not started, or started for another run that shares it
+        request_stop(attempt)
+        if kill and record and not record.driver.is_here:
+            raise UsageError(
+                f"`{stage.title}` runs on {record.driver.host}: it was asked to save and end",
+                remedy=f"to kill it, give the same command on {record.driver.host}",
+            )
+        if kill:
+            local.kill(attempt)
+        stages.append(stage.title)
+    return Cancelled(stages, drivers)
