@@ -52,6 +52,7 @@ def validate_command(
         list[str],
         typer.Argument(metavar="SOURCE...", help="Files, directories, globs, gallery names, or `-` for stdin."),
     ],
+    *,
     variant: VariantOption = None,
     overrides: SetOption = None,
     output: Annotated[Format, typer.Option("--format", "-f", help="How findings are printed.")] = Format.TEXT,

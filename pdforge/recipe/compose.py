@@ -14,8 +14,8 @@ from pdforge.recipe.gallery import find_recipe
 from pdforge.recipe.reader import Document, read_file, read_value
 from pdforge.recipe.schema import DISCRIMINATORS, default_tag
 from pdforge.recipe.tree import Entry, FieldPath, Mapping, Node, Scalar, Sequence
+from pdforge.recipe.units import check_name
 
-_VARIANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FIELD = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
@@ -114,9 +114,10 @@ def split_variants(root: Mapping) -> tuple[Mapping, dict[str, Mapping]]:
         raise _error("PD008", "variants must be a mapping", entry.place, "variants: {name: {what differs}}")
     variants = {}
     for name, variant in entry.node.entries.items():
-        if not _VARIANT.fullmatch(name):
-            helping = "lower-case letters, digits, `.`, `_` and `-`: it becomes part of a directory's name"
-            raise _error("PD008", f"{name!r} cannot name a variant", variant.key, helping)
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise _error("PD008", f"a variant is named {name!r}; it must be {error}", variant.key) from error
         node = variant.node
         if isinstance(node, Scalar) and node.value is None:
             node = Mapping({}, variant.key)

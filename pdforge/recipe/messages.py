@@ -24,7 +24,6 @@ _MUST_BE: dict[str, Callable[[dict[str, Any]], str]] = {
     "value_error": lambda c: f"{c['error']}",
     "finite_number": lambda _: "finite",
     "string_too_short": lambda _: "text that is not empty",
-    "string_pattern_mismatch": lambda c: f"text that matches {c['pattern']}",
     "string_unicode": lambda _: "valid Unicode",
     "too_long": lambda c: f"a list of {c['max_length']}",
     "int_type": lambda _: "a whole number",
@@ -82,6 +81,8 @@ def _help(at: Site, item: Any) -> str:
         return f"YAML 1.2 reads {value} as text: write {_YAML_1_1[text]}"
     if item["type"] == "string_type" and isinstance(value, bool | int | float):
         return "quote it if it is meant as text"
+    if value in at.shape.tags:
+        return f"write {{{at.shape.discriminator}: {value}}}"
     if item["type"] == "literal_error" and isinstance(value, str):
         suggestion = _did_you_mean(value, [word.strip("' ") for word in item["ctx"]["expected"].split("'")[1::2]])
         if suggestion:
@@ -114,7 +115,8 @@ def _unknown_kind(at: Site, tag: str, root: Node) -> Diagnostic:
     key = at.shape.discriminator or "kind"
     path, place, _ = locate(root, (*at.path, key))
     message = f"{key} of {dotted(at.path)} is {quote(tag)}"
-    return _error("PD006", message, place, _suggest(str(tag), at.shape.tags, "it must be one of"), dotted(path))
+    helping = f"{_did_you_mean(str(tag), at.shape.tags)} it must be one of {', '.join(at.shape.tags)}".strip()
+    return _error("PD006", message, place, helping, dotted(path))
 
 
 def _no_kind(at: Site, root: Node) -> Diagnostic:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from pdforge.recipe.parts.architecture import Architecture, Student
 from pdforge.recipe.parts.base import Model
 from pdforge.recipe.parts.data import (
@@ -43,6 +39,7 @@ from pdforge.recipe.parts.teacher import (
     TorchtitanTeacher,
 )
 from pdforge.recipe.parts.training import AdamW, Batch, Checkpointing, Parallelism, Training
+from pdforge.recipe.units import Name
 
 __all__ = [
     "KLD",
@@ -91,8 +88,8 @@ __all__ = [
 class Recipe(Model):
     """What is to be learnt from whom. Never where it runs."""
 
-    recipe: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    """Name: lower-case letters, digits, `.`, `_` and `-`."""
+    recipe: Name
+    """Its name; a run's directory begins with it."""
     description: str = ""
     """One line for people."""
     data: Data

@@ -9,11 +9,12 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 LARGEST_COUNT = 2**63 - 1
 """Counts are stored and compared as 64-bit integers."""
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _COUNT_SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 _COUNT = re.compile(r"([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)\s*([kKMBGT]?)")
 
@@ -25,7 +26,7 @@ def parse_count(value: Any) -> Any:
         ValueError: text that is no count, a truth value, or a count that is not whole or beyond 64 bits.
     """
     if isinstance(value, bool):
-        raise ValueError("a number")
+        raise ValueError("a whole number")
     if isinstance(value, int):
         if value > LARGEST_COUNT:
             raise ValueError(f"at most {LARGEST_COUNT}")
@@ -70,6 +71,17 @@ def refuse_truth_value(value: Any) -> Any:
     return value
 
 
+def check_name(value: str) -> str:
+    """`value` if it may name a recipe or a variant, and so a directory.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name: lower-case letters, digits, `.`, `_` and `-`, at most 64 of them")
+    return value
+
+
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 """A positive count of tokens or sequences."""
 
@@ -87,3 +99,6 @@ Flag = Annotated[bool, Field(strict=True)]
 
 Text = Annotated[str, Field(min_length=1)]
 """Text that is not empty."""
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""The name of a recipe."""

@@ -57,5 +57,5 @@ def _line(place: Place, sources: Mapping[str, str]) -> tuple[str, int] | None:
     lines = text.split("\n")
     if place.line > len(lines):
         return None
-    start = max(0, place.column - _WIDEST // 2)
+    start = 0 if place.column < _WIDEST else place.column - _WIDEST // 2
     return printable(lines[place.line - 1][start : start + _WIDEST]).rstrip(), place.column - 1 - start
