@@ -80,7 +80,8 @@ class ShardReader:
             )
         (count,) = struct.unpack_from("<I", index)
         self._lengths = np.frombuffer(index, "<u4", count, 4)
-        self._sums = np.frombuffer(index, "<u8", count, 4 + 4 * count)
+        self.sums = np.frombuffer(index, "<u8", count, 4 + 4 * count)
+        """xxh3-64 of each block."""
         self._offsets = _HEADER.size + np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
         self.meta: dict[str, Any] = json.loads(index[4 + 12 * count :])
         if self._offsets[-1] != offset:
@@ -93,6 +94,6 @@ class ShardReader:
         """Block `number`, checked."""
         start, stop = int(self._offsets[number]), int(self._offsets[number + 1])
         data = self.file.read(start, stop)
-        if xxhash.xxh3_64_intdigest(data) != int(self._sums[number]):
+        if xxhash.xxh3_64_intdigest(data) != int(self.sums[number]):
             raise damaged(self.name, "checksum does not hold", number)
         return data

@@ -47,7 +47,7 @@ class ShardSet:
 
     def verify(
         self,
-        check: Callable[[bytes | memoryview], None],
+        check: Callable[[bytes | memoryview], object],
         *,
         workers: int = 1,
         progress: Callable[[int, int], None] | None = None,
@@ -65,7 +65,7 @@ class ShardSet:
                     progress(done, len(self.shards))
         return found
 
-    def _verify_shard(self, number: int, check: Callable[[bytes | memoryview], None]) -> Iterator[Damage]:
+    def _verify_shard(self, number: int, check: Callable[[bytes | memoryview], object]) -> Iterator[Damage]:
         name = self.shards[number].file
         try:
             reader = self._open(number)

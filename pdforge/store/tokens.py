@@ -1,0 +1,196 @@
+"""The token store: packed sequences of both splits, read by sample index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from pdforge.errors import StoreDamaged, StoreMissing
+from pdforge.identity import identity
+from pdforge.store.files import Folder, damaged
+from pdforge.store.manifest import Kind, Part, Shard, read_manifest
+from pdforge.store.shardset import Damage, ShardSet
+
+KIND: Kind = "pdforge-tokens"
+TOKENIZER_FILE = "tokenizer.json"
+
+SplitName = Literal["train", "validation"]
+Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""tokens, positions."""
+
+
+class Split(Part):
+    """One split of a token store."""
+
+    sequences: int
+    documents: int
+    """Documents that it holds, whole or in part."""
+    text_bytes: int
+    """UTF-8 bytes of these documents."""
+    shards: tuple[Shard, ...]
+
+
+class TokenManifest(Part):
+    """A whole token store."""
+
+    identity: str
+    """Identity of the stage that built it."""
+    tokenizer: str
+    """xxh3-128 of tokenizer.json, hex."""
+    vocabulary: int
+    """Rows that an embedding needs."""
+    separator: int
+    """Id of the token that starts every document."""
+    sequence_length: int
+    """L: a sequence is L+1 tokens, the last of which is the first of the next one in its text."""
+    seed: int
+    dtype: Literal["uint16", "uint32"]
+    shard_sequences: int
+    train: Split
+    validation: Split
+    content: str
+    """Hash of all tokens of both splits, in order, with what gives them meaning."""
+
+    @property
+    def train_sequences(self) -> int:
+        """Sequences of the training split."""
+        return self.train.sequences
+
+    @property
+    def validation_sequences(self) -> int:
+        """Sequences of the held-out split."""
+        return self.validation.sequences
+
+
+def content_hash(facts: dict[str, Any], sums: Sequence[bytes]) -> str:
+    """The `content` of a manifest, from the checksums of all sequences, training first, and what gives them meaning."""
+    meaning = {k: facts[k] for k in ("tokenizer", "vocabulary", "separator", "sequence_length", "dtype")}
+    return identity([meaning, xxhash.xxh3_128_hexdigest(b"".join(sums))])
+
+
+def tokenizer_hash(text: bytes) -> str:
+    """The `tokenizer` of a manifest."""
+    return xxhash.xxh3_128_hexdigest(text)
+
+
+class TokenSplit:
+    """Sequences of one split, by sample index."""
+
+    def __init__(self, folder: Folder, manifest: TokenManifest, name: SplitName) -> None:
+        self.name = name
+        self._folder = folder
+        self._manifest = manifest
+        self._split: Split = getattr(manifest, name)
+        self._shards = ShardSet(folder, self._split.shards)
+
+    def __len__(self) -> int:
+        return self._split.sequences
+
+    def get(self, index: int) -> Batch:
+        """Sample `index`: tokens int32 [L+1] (inputs `[:-1]`, labels `[1:]`), and positions int32 [L] of the inputs.
+
+        Positions restart at 0 where a document starts and at the start of the sequence.
+
+        Raises:
+            StoreMissing: no such sample, or its shard is gone.
+            StoreDamaged: names file and block.
+        """
+        tokens, positions = self.get_batch([index])
+        return tokens[0], positions[0]
+
+    def get_batch(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Batch:
+        """`get` for B samples, stacked: [B, L+1] and [B, L]."""
+        length = self._manifest.sequence_length
+        tokens = np.empty((len(indices), length + 1), np.int32)
+        for row, index in enumerate(indices):
+            tokens[row] = self._row(int(index))
+        return tokens, positions_of(tokens[:, :-1], self._manifest.separator)
+
+    def verify(self, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+        """Recompute every checksum of every shard; what does not hold."""
+        return self._shards.verify(self._parse, workers=workers, progress=progress)
+
+    def _row(self, index: int) -> NDArray[Any]:
+        if not 0 <= index < len(self):
+            raise StoreMissing(
+                f"{self._folder}: no {self.name} sample {index}; it holds 0 to {len(self) - 1}",
+                remedy="the run reads more samples than the token store was built with",
+            )
+        shard, block = divmod(index, self._manifest.shard_sequences)
+        reader = self._shards.reader(shard)
+        try:
+            return self._parse(reader.block(block))
+        except ValueError as error:
+            raise damaged(reader.name, str(error), block) from error
+
+    def _parse(self, data: bytes | memoryview) -> NDArray[Any]:
+        row = np.frombuffer(data, np.dtype(self._manifest.dtype).newbyteorder("<"))
+        if len(row) != self._manifest.sequence_length + 1 or row.max() >= self._manifest.vocabulary:
+            raise ValueError("not a sequence of this store")
+        return row
+
+
+def positions_of(inputs: NDArray[np.int32], separator: int) -> NDArray[np.int32]:
+    """Positions int32 [B, L] of inputs [B, L]: 0 at each separator and in the first column, then counting up."""
+    column = np.arange(inputs.shape[1], dtype=np.int32)
+    starts = np.where(inputs == separator, column, 0)
+    return column - np.maximum.accumulate(starts, axis=1).astype(np.int32)
+
+
+class TokenStore:
+    """A whole token store, local or behind any fsspec URL. Open it with `TokenStore.open`; it may be pickled."""
+
+    def __init__(self, folder: Folder, manifest: TokenManifest) -> None:
+        self.manifest = manifest
+        self._folder = folder
+        self._splits: dict[str, TokenSplit] = {
+            "train": TokenSplit(folder, manifest, "train"),
+            "validation": TokenSplit(folder, manifest, "validation"),
+        }
+
+    @classmethod
+    def open(cls, path: str | Path) -> TokenStore:
+        """The store at `path`.
+
+        Raises:
+            StoreMissing: no (whole) token store there.
+            StoreMismatch: another kind of store, or of a later version.
+            StoreDamaged: not what was written.
+        """
+        folder = Folder(path)
+        try:
+            return cls(folder, read_manifest(folder, KIND, TokenManifest))
+        except StoreMissing:
+            raise StoreMissing(
+                f"{folder}: no whole token store there", remedy="start its tokenize stage; it goes on where it was"
+            ) from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenStore.open, (self._folder.url,)
+
+    def split(self, name: SplitName) -> TokenSplit:
+        """The training or the held-out split."""
+        return self._splits[name]
+
+    def tokenizer(self) -> str:
+        """The `tokenizer.json` that the tokens were made with; raises StoreDamaged, StoreMissing."""
+        data = self._folder.read(TOKENIZER_FILE)
+        if tokenizer_hash(data) != self.manifest.tokenizer:
+            raise damaged(f"{self._folder}/{TOKENIZER_FILE}", "checksum does not hold")
+        return data.decode()
+
+    def verify(self, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+        """Recompute every checksum; what does not hold."""
+        found = []
+        try:
+            self.tokenizer()
+        except (StoreMissing, StoreDamaged) as error:
+            found.append(Damage(TOKENIZER_FILE, None, error.message))
+        for split in self._splits.values():
+            found += split.verify(workers=workers, progress=progress)
+        return found
