@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
-
 import typer
 
 from pdforge.cli.options import (
@@ -17,9 +15,6 @@ from pdforge.cli.options import (
     VariantOption,
 )
 from pdforge.layout import storage_root
-
-if TYPE_CHECKING:
-    from pdforge.diagnostics import Diagnostic
 
 _PAGE_WIDTH = 100
 """Columns where standard output is no terminal."""
@@ -61,15 +56,12 @@ def plan_command(
         return
     from rich.console import Console  # noqa: PLC0415 - not needed for --json
 
+    from pdforge.cli.render.text import print_diagnostics  # noqa: PLC0415
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _PAGE_WIDTH
     print_plans(plans, storage, console)
-    _print_warnings(warnings)
-
-
-def _print_warnings(warnings: list[Diagnostic]) -> None:
-    for warning in warnings:
-        typer.echo(f"\nwarning {warning.code} at {warning.place}: {warning.message}")
-        if warning.help:
-            typer.echo(f"  {warning.help}")
+    if warnings:
+        console.print()
+        print_diagnostics(console, warnings)

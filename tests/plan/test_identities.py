@@ -1,0 +1,177 @@
+"""What changes which stage's identity, and what does not: one line a field, and every field has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pdforge.plan import identities
+from pdforge.plan.build import make_plans
+from pdforge.plan.model import Plan
+from pdforge.plan.profile import Profile
+from pdforge.recipe.load import load_recipes
+from tests.plan.conftest import CPU, MakePlans
+
+NOTHING: frozenset[str] = frozenset()
+TRAIN = frozenset({"train"})
+CAPTURE = TRAIN | {"capture"}
+TEACHER = CAPTURE | {"pretrain-teacher"}
+ALL = TEACHER | {"tokenize"}
+
+TRAINING = [  # field of `training`, other value, whether it changes the result
+    ("tokens", "11k", True),
+    ("batch.global", "4", True),
+    ("batch.micro", "4", False),
+    ("optimizer.learning_rate", "1.0e-3", True),
+    ("optimizer.betas", "[0.9, 0.99]", True),
+    ("optimizer.eps", "1.0e-6", True),
+    ("optimizer.weight_decay", "0.0", True),
+    ("optimizer.clip", "2.0", True),
+    ("learning_rate_schedule", "{schedule: cosine}", True),
+    ("learning_rate_schedule.warmup", "20%", True),
+    ("learning_rate_schedule.decay", "30%", True),
+    ("learning_rate_schedule.floor", "0.2", True),
+    ("precision", "float32", True),
+    ("parallelism.data_shard", "1", False),
+    ("parallelism.data_replicate", "1", False),
+    ("checkpoint.every", "7", False),
+    ("checkpoint.keep", "5", False),
+    ("activation_checkpointing", "full", False),
+    ("compile", "true", False),
+    ("loss_chunks", "4", False),
+    ("log_every", "1", False),
+    ("seed", "1", True),
+]
+SHAPE = [
+    ("family", "qwen3", True),
+    ("hidden", "48", True),
+    ("ffn", "96", True),
+    ("layers", "3", True),
+    ("heads", "2", True),
+    ("kv_heads", "2", True),
+    ("kv_heads", "4", False),  # as by default
+    ("head_dim", "HIDDEN/4", False),  # as by default
+    ("rope_theta", "10000.0", True),
+    ("tied_embeddings", "true", True),
+]
+OTHERS = [
+    ("recipe", "other", NOTHING),
+    ("description", "text", NOTHING),
+    ("data.tokenizer.vocabulary", "310", ALL),
+    ("data.sequence_length", "32", ALL),
+    ("data.train_tokens", "21k", ALL),
+    ("data.validation_tokens", "2k", ALL),
+    ("data.seed", "1", ALL),
+    ("teacher.truncation.top_p", "0.8", CAPTURE),
+    ("teacher.truncation.top_k", "10", CAPTURE),
+    ("teacher.logits.shard_sequences", "16", CAPTURE),
+    ("objective.loss.kind", "nll", TRAIN),
+    ("objective.temperature", "2.0", TRAIN),
+    ("objective.alpha", "0.5", TRAIN),
+    ("objective.alpha.peak", "0.8", TRAIN),
+    ("objective.alpha.warmup", "20%", TRAIN),
+    ("objective.alpha.decay", "2%", TRAIN),
+]
+TABLE = [
+    *OTHERS,
+    *[(f"teacher.model.architecture.{f}", v.replace("HIDDEN/4", "16"), TEACHER if c else NOTHING) for f, v, c in SHAPE],
+    *[(f"student.architecture.{f}", v.replace("HIDDEN/4", "8"), TRAIN if c else NOTHING) for f, v, c in SHAPE],
+    *[(f"teacher.model.training.{f}", v, TEACHER if c else NOTHING) for f, v, c in TRAINING],
+    # the student's tokens also say how much is captured: its 12k are 23 steps of 8 sequences
+    *[(f"training.{f}", v, CAPTURE if f == "tokens" else TRAIN if c else NOTHING) for f, v, c in TRAINING],
+]
+UNCHANGEABLE = {
+    # with one accepted value, or that only several processes can change
+    *(
+        f"{t}.parallelism.{d}"
+        for t in ("training", "teacher.model.training")
+        for d in ("tensor", "pipeline", "context")
+    ),
+    *(f"{t}.optimizer.kind" for t in ("training", "teacher.model.training")),
+    *(f"{t}.learning_rate_schedule.schedule" for t in ("training", "teacher.model.training")),
+    "objective.tail",
+    "objective.alpha.schedule",
+    "teacher.model.kind",
+    "teacher.truncation.kind",
+    "teacher.logits.mode",
+    "data.tokenizer.kind",
+    "data.corpus.kind",
+    "data.corpus.path",  # its content counts: tests below
+}
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    old = {stage.kind: stage.identity for stage in before.stages}
+    new = {stage.kind: stage.identity for stage in after.stages}
+    assert old.keys() == new.keys()
+    return {kind for kind in old if old[kind] != new[kind]}
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), TABLE, ids=[f"{f}={v}" for f, v, _ in TABLE])
+def test_table(plans: MakePlans, field: str, value: str, expected: frozenset[str]) -> None:
+    [before], [after] = plans(), plans(f"{field}={value}")
+    if field == "training.batch.global":
+        # half the batch, twice the steps: another amount may be captured
+        assert changed(before, after) in (TRAIN, CAPTURE)
+    else:
+        assert changed(before, after) == expected
+    assert (before.hash != after.hash) == bool(expected)
+
+
+def test_every_field_of_the_recipe_is_in_the_table(plans: MakePlans) -> None:
+    [plan] = plans()
+    leaves = set(_leaves(plan.recipe.model_dump(mode="json", by_alias=True)))
+    assert leaves - {field for field, _, _ in TABLE} - UNCHANGEABLE == set()
+
+
+def _leaves(value: Any, path: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return [path]
+    return [leaf for key, part in value.items() for leaf in _leaves(part, f"{path}.{key}" if path else key)]
+
+
+def test_where_it_runs_is_left_out(recipe: Path, tmp_path: Path) -> None:
+    loaded = load_recipes(str(recipe), variants=("pd",))
+    [here] = make_plans(loaded, CPU, tmp_path / "runs")
+    [there] = make_plans(loaded, Profile(name="other", device="cuda", processes=4), tmp_path / "elsewhere")
+    assert changed(here, there) == NOTHING
+    assert here.hash == there.hash
+    assert here.stages[-1].job != there.stages[-1].job
+
+
+def test_content_of_the_corpus_counts(plans: MakePlans, tmp_path: Path) -> None:
+    [before] = plans()
+    (tmp_path / "corpus" / "a.txt").write_text("another text\n" * 90)
+    [after] = plans()
+    assert changed(before, after) == ALL
+
+
+def test_versions_count_in_every_stage(plans: MakePlans, monkeypatch: pytest.MonkeyPatch) -> None:
+    [before] = plans()
+    monkeypatch.setattr(identities, "TORCHTITAN", "0.4.0")
+    [after] = plans()
+    assert changed(before, after) == ALL
+
+
+def test_own_version_counts_in_the_run_only(plans: MakePlans, monkeypatch: pytest.MonkeyPatch) -> None:
+    [before] = plans()
+    monkeypatch.setattr(identities, "__version__", "99.0")
+    [after] = plans()
+    assert changed(before, after) == NOTHING
+    assert before.hash != after.hash
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "objective.temperature=3",
+        "objective.loss.kind=nll",
+        "teacher.truncation.top_k=5",
+        "teacher.model.training.seed=4",
+    ],
+)
+def test_the_teacher_is_no_part_of_a_run_without_it(plans: MakePlans, override: str) -> None:
+    [before], [after] = plans(variants=("lm",)), plans(override, variants=("lm",))
+    assert before.hash == after.hash
