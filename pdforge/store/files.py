@@ -160,10 +160,13 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def damaged(name: str, what: str, block: int | None = None) -> StoreDamaged:
-    """The error of a file that does not hold what was written."""
-    place = name if block is None else f"{name}, block {block}"
-    return StoreDamaged(
-        f"{place}: {what}",
-        remedy="`pdforge store verify --set-aside` names all damage and lets the stage redo those shards",
-    )
+class DamagedFileError(StoreDamaged):
+    """A file that does not hold what was written: names it, and the block where it is one block's fault."""
+
+    def __init__(self, name: str, what: str, block: int | None = None) -> None:
+        self.file, self.what, self.block = Path(name).name, what, block
+        place = name if block is None else f"{name}, block {block}"
+        super().__init__(
+            f"{place}: {what}",
+            remedy="`pdforge store verify --set-aside` takes damaged shards out; their stage then writes them again",
+        )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pdforge.errors import StoreMismatch, StoreMissing
 from pdforge.store import codec as planes
 from pdforge.store.codec import CODECS, CorruptBlockError, Decoded, LogitBlock, Ranks
-from pdforge.store.files import Folder, damaged
+from pdforge.store.files import DamagedFileError, Folder
 from pdforge.store.manifest import read_manifest
 from pdforge.store.shardset import Damage, ShardSet
 from pdforge.store.spec import KIND, RANKS_FILE, LogitSpec, Manifest, read_spec, shard_name
@@ -63,9 +63,12 @@ class LogitStore:
                     f"{folder}: {name} is {held!r}, this run needs {wanted!r}",
                     remedy="capture the teacher again for this recipe, or name the store that fits it",
                 )
-        spec, ranks, digest = read_spec(folder)
+        try:
+            _, ranks, digest = read_spec(folder)
+        except StoreMissing:
+            raise DamagedFileError(f"{folder}/{RANKS_FILE}", "no such file") from None
         if digest != manifest.ranks:
-            raise damaged(f"{folder}/{RANKS_FILE}", "another rank table than the manifest lists")
+            raise DamagedFileError(f"{folder}/{RANKS_FILE}", "another rank table than the manifest lists")
         return cls(folder, manifest, ranks)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -140,7 +143,7 @@ class LogitStore:
                 self._codec, self._ranks, reader.block(block), self.manifest.top_k, self.manifest.columns
             )
         except CorruptBlockError as error:
-            raise damaged(reader.name, str(error), block) from error
+            raise DamagedFileError(reader.name, str(error), block) from error
 
 
 def _cut(decoded: Decoded, top_p: float | None, top_k: int) -> Entries:

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pdforge.errors import StoreMismatch
+from pdforge.errors import StoreMismatch, StoreMissing
 from pdforge.identity import canonical
-from pdforge.store.files import Folder, damaged, publish
+from pdforge.store.files import DamagedFileError, Folder, publish
 
 NAME = "manifest.json"
 VERSION = 1
@@ -61,7 +61,7 @@ def read_manifest(folder: Folder, kind: Kind, model: type[M]) -> M:
         document = json.loads(data)
         stated, version, content = document["format"], document["version"], document["content"]
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(name, f"not a manifest: {error}") from error
+        raise DamagedFileError(name, f"not a manifest: {error}") from error
     if stated in ("pdforge-tokens", "pdforge-logits") and stated != kind:
         raise StoreMismatch(f"{folder}: holds {_noun(stated)}, not {_noun(kind)}")
     if stated == kind and isinstance(version, int) and version > VERSION:
@@ -70,11 +70,22 @@ def read_manifest(folder: Folder, kind: Kind, model: type[M]) -> M:
         )
     # Every byte counts: a manifest is never edited, so whatever differs from its own rendering is damage.
     if not isinstance(content, dict) or _render(kind, content).encode() != data:
-        raise damaged(name, "checksum does not hold")
+        raise DamagedFileError(name, "checksum does not hold")
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise damaged(name, f"unexpected content: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+        raise DamagedFileError(
+            name, f"unexpected content: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
+        ) from error
+
+
+def kind_of(folder: Folder) -> Kind | None:
+    """What a folder's manifest says it is; None where there is none, or none that says."""
+    try:
+        stated = json.loads(folder.read(NAME))["format"]
+    except (StoreMissing, ValueError, KeyError, TypeError):
+        return None
+    return stated if stated in ("pdforge-tokens", "pdforge-logits") else None
 
 
 def _noun(kind: str) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 
 from pdforge.errors import StoreMismatch
-from pdforge.store.files import Bytes, damaged, publish
+from pdforge.store.files import Bytes, DamagedFileError, publish
 
 MAGIC = b"PDFSHARD"
 VERSION = 1
@@ -48,29 +48,29 @@ class ShardReader:
     """One shard file. Reading a block checks its checksum.
 
     Raises:
-        StoreMismatch: no shard file of pdforge, or of a later version.
-        StoreDamaged: it is not what was written.
+        StoreMismatch: written by a later pdforge.
+        StoreDamaged: it is not what was written: empty, cut short, overwritten, another file.
     """
 
     def __init__(self, file: Bytes) -> None:
         self.file = file
         self.name = file.name
         if file.size < _HEADER.size + 4 + _TRAILER_SIZE:
-            raise damaged(self.name, f"{file.size} bytes are too few for a shard: empty or cut short")
+            raise DamagedFileError(self.name, f"{file.size} bytes are too few for a shard: empty or cut short")
         header = bytes(file.read(0, _HEADER.size))
         trailer = bytes(file.read(file.size - _TRAILER_SIZE, file.size))
         starts, ends = header[:8] == MAGIC, trailer[-8:] == MAGIC
         if not starts and not ends:
-            raise StoreMismatch(f"{self.name}: not a shard file of pdforge")
+            raise DamagedFileError(self.name, "not a shard file of pdforge, or overwritten")
         if not starts or not ends:
-            raise damaged(self.name, "its end is missing" if starts else "its start is overwritten")
+            raise DamagedFileError(self.name, "its end is missing" if starts else "its start is overwritten")
         span, (expected,) = trailer[: _SPAN.size], struct.unpack_from("<Q", trailer, _SPAN.size)
         offset, length = _SPAN.unpack(span)
         if offset < _HEADER.size or offset + length + _TRAILER_SIZE != file.size:
-            raise damaged(self.name, "its trailer does not fit its size: cut short or overwritten")
+            raise DamagedFileError(self.name, "its trailer does not fit its size: cut short or overwritten")
         index = bytes(file.read(offset, offset + length))
         if xxhash.xxh3_64_intdigest(header + index + span) != expected:
-            raise damaged(self.name, "checksum of the index does not hold")
+            raise DamagedFileError(self.name, "checksum of the index does not hold")
         self.digest = f"{expected:016x}"
         """xxh3-64 of the index, hex; it holds the blocks' checksums, so it stands for the whole file."""
         _, version = _HEADER.unpack(header)
@@ -85,7 +85,7 @@ class ShardReader:
         self._offsets = _HEADER.size + np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
         self.meta: dict[str, Any] = json.loads(index[4 + 12 * count :])
         if self._offsets[-1] != offset:
-            raise damaged(self.name, "blocks and index do not meet")
+            raise DamagedFileError(self.name, "blocks and index do not meet")
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -95,5 +95,5 @@ class ShardReader:
         start, stop = int(self._offsets[number]), int(self._offsets[number + 1])
         data = self.file.read(start, stop)
         if xxhash.xxh3_64_intdigest(data) != int(self.sums[number]):
-            raise damaged(self.name, "checksum does not hold", number)
+            raise DamagedFileError(self.name, "checksum does not hold", number)
         return data

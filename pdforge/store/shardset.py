@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pdforge.errors import StoreDamaged, StoreError, StoreMissing
-from pdforge.store.files import Folder, damaged
+from pdforge.errors import StoreError, StoreMissing
+from pdforge.store.files import DamagedFileError, Folder
 from pdforge.store.manifest import Shard
 from pdforge.store.shards import ShardReader
 
@@ -42,7 +42,7 @@ class ShardSet:
             error.remedy = "put the file back, or let the stage write it again (`pdforge store verify --set-aside`)"
             raise
         if reader.digest != shard.xxh3 or reader.file.size != shard.bytes or len(reader) != shard.blocks:
-            raise damaged(reader.name, "another file than the manifest lists")
+            raise DamagedFileError(reader.name, "another file than the manifest lists")
         return reader
 
     def verify(
@@ -70,14 +70,14 @@ class ShardSet:
         try:
             reader = self._open(number)
         except StoreError as error:
-            yield Damage(name, None, error.message)
+            yield Damage(name, None, error.what if isinstance(error, DamagedFileError) else error.message)
             return
         for block in range(len(reader)):
             try:
                 data = reader.block(block)
                 if block == 0:
                     check(data)
-            except StoreDamaged as error:
-                yield Damage(name, block, error.message)
+            except DamagedFileError as error:
+                yield Damage(name, block, error.what)
             except ValueError as error:
                 yield Damage(name, block, str(error))

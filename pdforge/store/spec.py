@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pdforge.errors import StoreMismatch, StoreMissing
 from pdforge.identity import canonical, identity
 from pdforge.store.codec import CODECS, COLUMNS, DEFAULT_CODEC, Ranks
-from pdforge.store.files import Folder, damaged
+from pdforge.store.files import DamagedFileError, Folder
 from pdforge.store.manifest import Kind, Part, Shard
 from pdforge.store.shards import ShardReader, write_shard_file
 
@@ -168,7 +168,7 @@ def read_spec(folder: Folder) -> tuple[LogitSpec, Ranks, str]:
         raise StoreMismatch(f"{reader.name}: not the rank table of a logit store") from error
     ids = np.frombuffer(reader.block(0), "<i4")
     if not np.array_equal(np.sort(ids), np.arange(spec.vocabulary)):
-        raise damaged(reader.name, "not a permutation of the vocabulary", 0)
+        raise DamagedFileError(reader.name, "not a permutation of the vocabulary", 0)
     return spec, Ranks(ids.astype(np.int32)), reader.digest
 
 

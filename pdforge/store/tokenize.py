@@ -105,7 +105,7 @@ def build_token_store(
     }
     found = _encode(build, corpus, encoder, (identity, tokenizer_hash(source), seed), needs=needs, report=report)
     held_out = _held_out(found, needs)
-    packer = _Packer(output, found, encoder.dtype, sequence_length, seed, {"identity": identity})
+    packer = _Packer(output, found, encoder.dtype, length=sequence_length, seed=seed, identity=identity)
     splits = {
         "train": packer.pack("train", ~held_out, train_sequences, report),
         "validation": packer.pack("validation", held_out, validation_sequences, report),
@@ -245,10 +245,10 @@ class _Packer:
     """Cuts the documents of a split into shuffled sequences."""
 
     def __init__(
-        self, output: Path, found: _Documents, dtype: np.dtype[Any], length: int, seed: int, meta: dict[str, str]
+        self, output: Path, found: _Documents, dtype: np.dtype[Any], *, length: int, seed: int, identity: str
     ) -> None:
         self._output, self._found, self._dtype, self._length, self._seed = output, found, dtype, length, seed
-        self._meta = meta
+        self._meta = {"identity": identity}
         self.sums: list[bytes] = []
         """Checksums of all sequences packed so far."""
         self.shard_sequences = max(1, min(_SHARD_SEQUENCES, _SHARD_BYTES // ((length + 1) * dtype.itemsize)))

@@ -10,9 +10,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from pdforge.errors import StoreDamaged, StoreMissing
+from pdforge.errors import StoreMissing
 from pdforge.identity import identity
-from pdforge.store.files import Folder, damaged
+from pdforge.store.files import DamagedFileError, Folder
 from pdforge.store.manifest import Kind, Part, Shard, read_manifest
 from pdforge.store.shardset import Damage, ShardSet
 
@@ -126,7 +126,7 @@ class TokenSplit:
         try:
             return self._parse(reader.block(block))
         except ValueError as error:
-            raise damaged(reader.name, str(error), block) from error
+            raise DamagedFileError(reader.name, str(error), block) from error
 
     def _parse(self, data: bytes | memoryview) -> NDArray[Any]:
         row = np.frombuffer(data, np.dtype(self._manifest.dtype).newbyteorder("<"))
@@ -181,7 +181,7 @@ class TokenStore:
         """The `tokenizer.json` that the tokens were made with; raises StoreDamaged, StoreMissing."""
         data = self._folder.read(TOKENIZER_FILE)
         if tokenizer_hash(data) != self.manifest.tokenizer:
-            raise damaged(f"{self._folder}/{TOKENIZER_FILE}", "checksum does not hold")
+            raise DamagedFileError(f"{self._folder}/{TOKENIZER_FILE}", "checksum does not hold")
         return data.decode()
 
     def verify(self, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
@@ -189,8 +189,10 @@ class TokenStore:
         found = []
         try:
             self.tokenizer()
-        except (StoreMissing, StoreDamaged) as error:
-            found.append(Damage(TOKENIZER_FILE, None, error.message))
+        except StoreMissing:
+            found.append(Damage(TOKENIZER_FILE, None, "no such file"))
+        except DamagedFileError as error:
+            found.append(Damage(TOKENIZER_FILE, None, error.what))
         for split in self._splits.values():
             found += split.verify(workers=workers, progress=progress)
         return found
