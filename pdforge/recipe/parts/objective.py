@@ -36,4 +36,4 @@ class Objective(Model):
     temperature: Annotated[Real, Field(gt=0, le=100)] = 1.0
     """τ: softens the teacher's distribution only."""
     alpha: AlphaSchedule = Constant(value=0.9)
-    """Weight of the distillation loss."""
+    """Weight of the distillation loss; a plain number is constant."""

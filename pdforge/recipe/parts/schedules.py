@@ -79,7 +79,8 @@ class Cosine(Model):
 
 
 def _constant(value: Any) -> Any:
-    plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    plain = number or (isinstance(value, str) and value[:1].isdigit())
     return {"schedule": "constant", "value": value} if plain else value
 
 
