@@ -10,7 +10,7 @@ from pdforge.cli.options import ProcessesOption, ProfileOption, RootOption, SetO
 
 StageArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[STAGE]", help="Title, kind or key. Default: the one that runs, failed or ran last."),
+    typer.Argument(metavar="STAGE", help="Title, kind or key. Default: the one that runs, failed or ran last."),
 ]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on printing while the attempt runs.")]
 RankOption = Annotated[

@@ -19,6 +19,7 @@ from pdforge.cli.options import (
     VariantOption,
 )
 from pdforge.errors import ExitCode
+from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +66,7 @@ def run_command(
     require_runnable(plans)
     selection = [*targets, *(part for name in variant or () for part in ("--variant", name))]
     selection += [part for text in overrides or () for part in ("--set", text)]
-    selection += ["--root", str(root)] if root else []
+    selection += [] if storage == storage_root() else ["--root", str(storage)]
     _run(plans, storage, Console(), shlex.join(selection), retry=retry)
 
 

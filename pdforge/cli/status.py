@@ -20,7 +20,7 @@ _PERIOD_S = 1.0
 
 TargetsOrAllArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE|RUN...]", help="Recipes or runs. Default: every run below the root."),
+    typer.Argument(metavar="RECIPE|RUN...", help="Recipes or runs. Default: every run below the root."),
 ]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until nothing runs.")]
 

@@ -18,6 +18,7 @@ from pdforge.cli.options import (
     VariantOption,
 )
 from pdforge.cli.run import RetryOption
+from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
     from pdforge.launch.detach import Submitted
@@ -77,7 +78,7 @@ def _print_json(submitted: Submitted) -> None:
 
 def _print(submitted: Submitted, root: Path) -> None:
     runs = shlex.join(run.name for run in submitted.runs)
-    where = f"{runs} --root {shlex.quote(str(root))}"
+    where = runs if root == storage_root() else f"{runs} --root {shlex.quote(str(root))}"
     if submitted.state == "done":
         typer.echo(f"Everything is done already.\n\n  pdforge report {where}")
         return

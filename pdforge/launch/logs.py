@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,12 +75,13 @@ def find_log(stage: Stage, directory: StageDirectory, *, attempt: int | None = N
 
 def read_log(log: Log, *, lines: int = 0, follow: bool = False) -> Iterator[str]:
     """The text of a log, from its last `lines` on (0: from its start); with `follow` as long as its attempt runs."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a chunk may end within a character
     with log.file.open("rb") as file:
         file.seek(_start_of_last_lines(log.file, lines))
         while True:
             ended = not follow or running_attempt(log.attempt.stage) != log.attempt
             while chunk := file.read(_CHUNK):
-                yield chunk.decode("utf-8", errors="replace")
+                yield decoder.decode(chunk)
             if ended:  # looked up before the last read: nothing is missed
                 return
             time.sleep(_PERIOD_S)

@@ -1,0 +1,197 @@
+"""The commands as a user gives them: processes, exit codes, output."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ENTRY, HERE, processes_of, wait_for
+
+from pdforge.layout import read_json
+
+RECIPE = """\
+recipe: count
+data:
+  corpus: {kind: text, path: corpus.txt}
+  tokenizer: {kind: trained, vocabulary: 512}
+  sequence_length: 64
+  train_tokens: 8192
+  validation_tokens: 512
+student:
+  architecture: {family: llama3, hidden: 32, ffn: 64, layers: 1, heads: 2}
+objective: {alpha: 0}
+training:
+  batch: {global: 8, micro: 4}
+  optimizer: {learning_rate: 0.001}
+  precision: float32
+variants:
+  a: {}
+  b: {training: {seed: 7}}
+"""
+
+
+@pytest.fixture
+def folder(root, monkeypatch):
+    """A working directory with a recipe of two variants; storage root `runs` in it."""
+    monkeypatch.setenv("PYTHONPATH", f"{HERE / 'site'}:{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv("PDFORGE_TEST_ENTRY", ENTRY)
+    monkeypatch.setenv("PDFORGE_ROOT", str(root / "runs"))
+    monkeypatch.setenv("COLUMNS", "120")
+    (root / "count.yaml").write_text(RECIPE)
+    (root / "corpus.txt").write_text("one document\n" * 2000)
+    return root
+
+
+def start(folder, *arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pdforge", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def pdforge(folder, *arguments, code=0):
+    process = start(folder, *arguments)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    return output
+
+
+def runs(folder):
+    return {run["variant"]: run for run in json.loads(pdforge(folder, "status", "count.yaml", "--json"))["runs"]}
+
+
+def a_stage_works(folder):
+    return any((folder / "runs").glob("**/progress.json"))
+
+
+def test_run_then_everything_that_looks_at_it(folder):
+    assert runs(folder)["a"]["state"] == "waiting"
+    output = pdforge(folder, "run", "count.yaml")
+    for line in ("tokenize: running", "tokenize: done", "train a: done", "train b: done"):
+        assert line in output
+    assert "2.5000" in output, "the held-out loss of the table"
+    assert "pdforge report count.yaml" in output
+
+    assert {run["state"] for run in runs(folder).values()} == {"done"}
+    assert "everything" not in pdforge(folder, "status").lower()
+    listing = pdforge(folder, "ls")
+    assert listing.count("2 of 2") == 2
+    (directory,) = [run["directory"] for run in runs(folder).values() if run["variant"] == "a"]
+    assert "counts from 0" in pdforge(folder, "logs", directory, "train a", "--rank", "1")
+    assert "rank 1 counts" in pdforge(folder, "logs", "count.yaml", "train b", "--rank", "1", "--lines", "1")
+
+    again = pdforge(folder, "run", "count.yaml")
+    assert "running" not in again
+    assert "done already" in pdforge(folder, "submit", "count.yaml")
+    assert "nothing runs" in pdforge(folder, "cancel", "count.yaml")
+
+
+def test_a_failing_rank_is_an_error_with_its_message(folder, counter):
+    counter(train={"steps": 10_000, "fail_rank": 1, "fail_at": 2})
+    output = pdforge(folder, "run", "count.yaml", "--processes", "2", code=1)
+    assert "stage `train a` failed in attempt 1; rank 1: RuntimeError: the counter broke" in output
+    assert "not run: train b" in output
+    assert "the counter broke" in start(folder, "logs", "count.yaml", "train a").communicate()[0]
+    status = pdforge(folder, "status", "count.yaml")
+    assert "failed" in status
+    assert "rank1.log" in status.replace("\n", "")
+
+
+def test_ctrl_c_saves_and_ends_with_75_and_run_goes_on(folder, counter):
+    counter(tokens={"steps": 500})
+    process = start(folder, "run", "count.yaml", "-v", "a")
+    assert wait_for(lambda: a_stage_works(folder))
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: everything in the foreground
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 75, output
+    assert "go on  pdforge run count.yaml --variant a" in output
+    assert runs(folder)["a"]["stages"][0]["state"] == "stopped"
+    counter(tokens={"steps": 5})
+    pdforge(folder, "run", "count.yaml", "-v", "a")
+
+
+def test_ctrl_c_twice_kills(folder, counter):
+    counter(tokens={"steps": 2, "fail_rank": 0, "fail_at": 2, "how": "hang"})
+    process = start(folder, "run", "count.yaml")
+    assert wait_for(lambda: a_stage_works(folder))
+    process.send_signal(signal.SIGINT)
+    assert not wait_for(lambda: process.poll() is not None, 1.5), "once only asks"
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=20)[0]
+    assert process.returncode == 75, output
+
+
+def test_submit_status_logs_cancel(folder, counter):
+    counter(tokens={"steps": 2000})
+    submitted = json.loads(pdforge(folder, "submit", "count.yaml", "--json"))
+    assert submitted["state"] == "submitted"
+    assert wait_for(lambda: a_stage_works(folder))
+    again = json.loads(pdforge(folder, "submit", "count.yaml", "--json"))
+    assert (again["state"], again["driver"]) == ("attached", submitted["driver"])
+    state = runs(folder)["b"]
+    assert (state["state"], state["driver"]) == ("running", submitted["driver"])
+    assert state["stages"][0]["of"] == 2000
+
+    following = start(folder, "logs", "count.yaml", "-f")
+    assert "asked to save and end" in pdforge(folder, "cancel", "count.yaml")
+    assert "rank 0 counts from 0" in following.communicate(timeout=20)[0], "-f ends with the attempt"
+    assert wait_for(lambda: runs(folder)["a"]["driver"] is None)
+    assert runs(folder)["a"]["stages"][0]["state"] == "stopped"
+    assert not processes_of(folder)
+
+    counter(tokens={"steps": 5})
+    pdforge(folder, "submit", "count.yaml")
+    assert wait_for(lambda: {run["state"] for run in runs(folder).values()} == {"done"}, 60)
+    assert "held-out loss" in next((folder / "runs").glob("count-a-*/driver.log")).read_text()
+
+
+def test_cancel_kill_ends_what_does_not_listen(folder, counter):
+    counter(tokens={"steps": 2, "fail_rank": 0, "fail_at": 2, "how": "hang"})
+    pdforge(folder, "submit", "count.yaml")
+    assert wait_for(lambda: a_stage_works(folder))
+    assert "killed" in pdforge(folder, "cancel", "count.yaml", "--kill")
+    assert wait_for(lambda: not processes_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "no-such-recipe.yaml"], "no-such-recipe"),
+        (["run", "count.yaml", "-v", "c"], "'c'"),
+        (["logs", "count.yaml"], "no stage was started yet"),
+        (["logs", "count.yaml", "evaluate"], "no stage 'evaluate'"),
+        (["logs", "count.yaml", "tra"], "train a"),
+        (["status", "no-such-run"], "no-such-run"),
+        (["run", "count.yaml", "--profile", "moon"], "'moon'"),
+    ],
+)
+def test_bad_arguments_are_refused(folder, arguments, message):
+    assert message in pdforge(folder, *arguments, code=2)
+    assert not (folder / "runs").exists()
+
+
+def test_a_damaged_plan_hides_no_other_run(folder):
+    pdforge(folder, "run", "count.yaml")
+    broken = next((folder / "runs").glob("count-b-*/plan.json"))
+    broken.write_text('{"name": ')
+    output = pdforge(folder, "ls")
+    assert "count-a" in output
+    assert "warning" in output
+    assert "plan.json" in pdforge(folder, "status", str(broken.parent), code=2)
+
+
+def test_a_run_of_another_root_says_which(folder):
+    pdforge(folder, "run", "count.yaml", "-v", "a")
+    run = next((folder / "runs").glob("count-a-*"))
+    assert read_json(run / "plan.json")["variant"] == "a"
+    assert f"--root {folder / 'runs'}" in pdforge(folder, "status", str(run), "--root", "elsewhere", code=2)
