@@ -136,10 +136,10 @@ def _print_tokens(figures: dict[str, Any]) -> None:
     _facts(figures, "identity", "content", "tokenizer", "vocabulary", "sequence_length")
     for name in ("train", "validation"):
         split = figures[name]
-        ratio = split["text_bytes"] / split["tokens"] if split["tokens"] else 0
+        text, stored = _size(split["text_bytes"]), _size(split["bytes"])
         typer.echo(
             f"{name:<16} {split['sequences']:,} sequences, {split['tokens']:,} tokens, "
-            f"{split['documents']:,} documents, {_size(split['text_bytes'])} of text ({ratio:.2f} bytes a token), {_size(split['bytes'])} stored"
+            f"{split['documents']:,} documents, {text} of text, {stored} stored"
         )
 
 

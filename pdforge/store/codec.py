@@ -180,13 +180,17 @@ def encode(codec: Codec, ranks: Ranks, block: LogitBlock, columns: Sequence[str]
     return struct.pack(f"<{2 + len(packed)}I", len(count), len(rank), *map(len, packed)) + b"".join(packed)
 
 
-def decode(codec: Codec, ranks: Ranks, data: bytes | memoryview, width: int, columns: Sequence[str] = ()) -> Decoded:
-    """A block as rows of `width` entries.
+def decode(
+    codec: Codec, ranks: Ranks, data: bytes | memoryview, *, length: int, width: int, columns: Sequence[str] = ()
+) -> Decoded:
+    """A block of `length` positions as rows of `width` entries.
 
     Raises:
         CorruptBlockError: no encoder wrote these bytes. (The container's checksum is checked before.)
     """
     planes, entries = _unpack(codec, ranks, data, columns)
+    if len(planes[0]) != length:
+        raise CorruptBlockError("not as many positions as the store's sequences")
     count = planes[0].astype(np.int64) + 1
     first = np.cumsum(count) - count
     if count.sum() != entries or count.max(initial=0) > width:
@@ -205,6 +209,8 @@ def decode(codec: Codec, ranks: Ranks, data: bytes | memoryview, width: int, col
     # One key per entry, code above id: sorted rows are in falling probability, ties in rising id, padding last.
     key_type = np.dtype(np.uint32 if codec.levels else np.uint64)
     code = np.repeat(values[0], count) - values[1] if codec.levels else _joined(values, np.uint64)
+    if code.max() >= (codec.levels or _PADDING[codec.name]):
+        raise CorruptBlockError("a value is no code")
     keys = (code.astype(key_type) << key_type.type(24)) | ranks.id_of.take(rank).astype(key_type)
     rows, _ = _rows(keys, count, width, _PADDING[codec.name] << 24)
     ids = (rows & key_type.type(0xFFFFFF)).astype(np.int32)
@@ -247,8 +253,8 @@ def _unpack(
     for size, bytes_ in zip(sizes, expected, strict=True):
         try:
             plane = decompressor.decompress(view[start : start + size], max_output_size=bytes_)
-        except zstandard.ZstdError as error:
-            raise CorruptBlockError(str(error)) from error
+        except (zstandard.ZstdError, MemoryError) as error:
+            raise CorruptBlockError(f"a plane does not decompress: {error}") from error
         if len(plane) != bytes_:
             raise CorruptBlockError("a plane has the wrong size")
         planes.append(np.frombuffer(plane, np.uint8))

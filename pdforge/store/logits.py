@@ -117,10 +117,7 @@ class LogitStore:
     def verify(self, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
         """Recompute every checksum of every shard, and decode each shard's first sequence; what does not hold."""
 
-        def check(data: bytes | memoryview) -> None:
-            planes.decode(self._codec, self._ranks, data, self.manifest.top_k, self.manifest.columns)
-
-        return self._shards.verify(check, workers=workers, progress=progress)
+        return self._shards.verify(self._parse, workers=workers, progress=progress)
 
     def _truncation(self, top_p: float | None, top_k: int | None) -> tuple[float | None, int]:
         """What to cut to; None for top-p where the stored cut stays."""
@@ -139,11 +136,15 @@ class LogitStore:
         shard, block = divmod(sample, self.manifest.shard_sequences)
         reader = self._shards.reader(shard)
         try:
-            return planes.decode(
-                self._codec, self._ranks, reader.block(block), self.manifest.top_k, self.manifest.columns
-            )
+            return self._parse(reader.block(block))
         except CorruptBlockError as error:
             raise DamagedFileError(reader.name, str(error), block) from error
+
+    def _parse(self, data: bytes | memoryview) -> Decoded:
+        held = self.manifest
+        return planes.decode(
+            self._codec, self._ranks, data, length=held.sequence_length, width=held.top_k, columns=held.columns
+        )
 
 
 def _cut(decoded: Decoded, top_p: float | None, top_k: int) -> Entries:

@@ -53,7 +53,8 @@ class LogitWriter:
         for number, block in enumerate(blocks):
             _check(block, self.spec, f"shard {index}, sequence {number}")
         encoded = [planes.encode(self._codec, self._ranks, block, self.spec.columns) for block in blocks]
-        decoded = planes.decode(self._codec, self._ranks, encoded[0], self.spec.top_k, self.spec.columns)
+        shape = {"length": self.spec.sequence_length, "width": self.spec.top_k}
+        decoded = planes.decode(self._codec, self._ranks, encoded[0], **shape, columns=self.spec.columns)
         fidelity = measure(blocks, self.spec.top_k, decoded)
         meta = {"spec": self.spec.hash(), "shard": index, "fidelity": fidelity.model_dump(mode="json")}
         write_shard_file(self.path / shard_name(index), encoded, meta)

@@ -1,0 +1,81 @@
+"""Truncated distributions and stores, made for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdforge.store.logits import LogitBlock, LogitSpec, LogitStore, LogitWriter
+
+TEACHER_DEV = Path("/work/shared/data/teacher_dev")
+
+
+def block(
+    rng: np.random.Generator,
+    *,
+    length: int,
+    vocabulary: int,
+    top_p: float = 0.95,
+    top_k: int = 20,
+    columns: bool = False,
+    ties: bool = False,
+    flat: float = 3.0,
+) -> LogitBlock:
+    """What capture would hand over for `length` random softmaxes: top-p, then top-k, ties to the lower id."""
+    logits = rng.normal(size=(length, vocabulary)) * flat
+    if ties:
+        logits = np.round(logits)
+    logprobs = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
+    count, ids, kept = [], [], []
+    for row in logprobs:
+        order = np.lexsort((np.arange(vocabulary), -row))
+        p = np.exp(row[order].astype(np.float64))
+        n = min(int((np.cumsum(p) - p < top_p).sum()), top_k)
+        count.append(n)
+        ids.append(order[:n])
+        kept.append(row[order[:n]])
+    mass = np.array([np.exp(row.astype(np.float64)).sum() for row in kept], np.float32)
+    extra = {name: rng.random(length).astype(np.float32) for name in ("entropy", "label_logprob")} if columns else {}
+    return LogitBlock(
+        np.array(count, np.uint16), np.concatenate(ids).astype(np.int32), np.concatenate(kept), mass, **extra
+    )
+
+
+def spec(**changes: Any) -> LogitSpec:
+    facts = {
+        "identity": "0123456789ab",
+        "teacher": "teacher-1",
+        "tokens": "ba9876543210",
+        "tokens_content": "c0ffee",
+        "tokenizer": "deadbeef",
+        "sequence_length": 16,
+        "vocabulary": 300,
+        "top_p": 0.95,
+        "top_k": 20,
+        "sequences": 10,
+        "shard_sequences": 4,
+        "teacher_dtype": "float32",
+    }
+    return LogitSpec(**{**facts, **changes})
+
+
+def blocks_of(held: LogitSpec, shard: int, **options: Any) -> list[LogitBlock]:
+    """The blocks of a shard: the same whenever it is asked for."""
+    rng = np.random.default_rng(shard)
+    shape = {"length": held.sequence_length, "vocabulary": held.vocabulary, "top_p": held.top_p, "top_k": held.top_k}
+    return [block(rng, **shape, columns=bool(held.columns), **options) for _ in range(held.shard_length(shard))]
+
+
+def store(path: Path, held: LogitSpec | None = None, **options: Any) -> LogitStore:
+    held = held or spec()
+    writer = LogitWriter(path, held)
+    for shard in writer.missing_shards():
+        writer.write_shard(shard, blocks_of(held, shard, **options))
+    writer.finish({"held_out_loss": 2.5})
+    return LogitStore.open(path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
