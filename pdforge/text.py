@@ -12,8 +12,7 @@ def count(number: float | None) -> str:
 
 def size(number: float | None) -> str:
     """Bytes, decimal: `3.1 MB`."""
-    scaled = _scaled(number, ((" PB", 1e15), (" TB", 1e12), (" GB", 1e9), (" MB", 1e6), (" kB", 1e3)))
-    return scaled if number is None or number >= 1e3 else f"{scaled} B"
+    return _scaled(number, ((" PB", 1e15), (" TB", 1e12), (" GB", 1e9), (" MB", 1e6), (" kB", 1e3)), " B")
 
 
 def duration(seconds: float | None) -> str:
@@ -28,7 +27,7 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _scaled(number: float | None, units: tuple[tuple[str, float], ...]) -> str:
+def _scaled(number: float | None, units: tuple[tuple[str, float], ...], ones: str = "") -> str:
     """The number in the largest unit that leaves at least 1 of it, with three figures."""
     if number is None:
         return UNKNOWN
@@ -37,4 +36,4 @@ def _scaled(number: float | None, units: tuple[tuple[str, float], ...]) -> str:
         if number >= 0.9995 * factor:
             value = number / factor
             return f"{value:.3g}{unit}" if value < 999.5 else f"{value:,.0f}{unit}"
-    return f"{number:,.0f}"
+    return f"{number:,.0f}{ones}"

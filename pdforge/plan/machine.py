@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,7 +35,17 @@ class Check:
 
 def inspect_machine(root: Path) -> list[Check]:
     """All checks, for runs below the storage root `root`."""
-    return [_python(), *_packages(), _matplotlib(), _devices(), _cores(), _memory(), _disk(root), _scheduler()]
+    return [
+        _python(),
+        *_packages(),
+        _matplotlib(),
+        _devices(),
+        _compiler(),
+        _cores(),
+        _memory(),
+        _disk(root),
+        _scheduler(),
+    ]
 
 
 def can_train(checks: list[Check]) -> bool:
@@ -68,6 +79,19 @@ def _devices() -> Check:
         return Check("devices", "ok", "no NVIDIA GPU visible: jobs run on the CPU")
     models = sorted({_gpu_model(file) for file in _GPU_INFORMATION.glob("*/information")})
     return Check("devices", "ok", f"{count} NVIDIA GPU{'s' if count > 1 else ''} {', '.join(models)}".rstrip())
+
+
+def _compiler() -> Check:
+    """triton builds its launchers with a C compiler and Python's headers: attention on a GPU needs them."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if compiler and headers.is_file():
+        return Check("compiler", "ok", compiler)
+    lacking = "no C compiler" if not compiler else f"{headers} is missing"
+    remedy = "install gcc and Python's headers (Debian: apt-get install gcc python3-dev)"
+    if visible_gpus():
+        return Check("compiler", "missing", f"{lacking}: attention on a GPU is compiled", remedy)
+    return Check("compiler", "absent", f"{lacking}: only GPUs need it")
 
 
 def _gpu_model(file: Path) -> str:

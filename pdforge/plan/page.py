@@ -13,6 +13,7 @@ from pdforge.layout import StageDirectory
 from pdforge.plan.batch import split_batch
 from pdforge.plan.jobs import TrainJob
 from pdforge.plan.model import Plan, Stage, StageFigures, merged_stages
+from pdforge.plan.runnable import unsupported
 from pdforge.recipe.models import Constant, WarmupStableDecay, WarmupStableDecayOfRest
 from pdforge.schedules import alpha_at, is_zero, learning_rate_phases
 from pdforge.text import count, size
@@ -34,6 +35,8 @@ def print_plans(plans: Sequence[Plan], root: Path, console: Console) -> None:
     console.print(_stage_table(stages, plans, root))
     if done := done_keys(plans, root):
         console.print(Text(f"{len(done)} of {len(stages)} stages are done and will be skipped", "green"))
+    for reason in dict.fromkeys(filter(None, map(unsupported, plans))):
+        console.print(Text(f"can be planned, not run: {reason}", "yellow"))
     console.print()
     console.print(_models(plans))
     for stage in stages:

@@ -19,9 +19,16 @@ def require_runnable(plans: Iterable[Plan]) -> None:
     """
     require_training_packages()
     for plan in plans:
-        for stage in plan.stages:
-            if isinstance(stage.job, CaptureJob) and isinstance(stage.job.teacher, HuggingFaceSource):
-                raise UsageError(
-                    f"{plan.label}: this version cannot capture from a Hugging Face model ({stage.job.teacher.path})",
-                    remedy="teachers can be `kind: pretrain` (trained here) or `kind: torchtitan` (a checkpoint)",
-                )
+        if reason := unsupported(plan):
+            raise UsageError(
+                f"{plan.label}: {reason}",
+                remedy="teachers can be `kind: pretrain` (trained here) or `kind: torchtitan` (a checkpoint)",
+            )
+
+
+def unsupported(plan: Plan) -> str:
+    """What this version cannot do of a plan that is sound in itself; empty: nothing."""
+    capture = plan.stage("capture")
+    if capture and isinstance(capture.job, CaptureJob) and isinstance(capture.job.teacher, HuggingFaceSource):
+        return f"this version cannot capture from a Hugging Face model ({capture.job.teacher.path})"
+    return ""

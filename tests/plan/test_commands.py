@@ -47,6 +47,13 @@ def test_warnings_are_part_of_the_page(recipe: Path) -> None:
     assert "warning[PD151]" in shown.stdout
 
 
+def test_what_can_only_be_planned_is_said() -> None:
+    shown = pdforge("plan", "pd_star", "-n", "8", "--set", "data.corpus={kind: python-stdlib}")
+    assert shown.returncode == 0, shown.stderr
+    assert "can be planned, not run" in shown.stdout
+    assert "3.35 TB" in shown.stdout  # 100B tokens × 22.3 entries × 12 bits
+
+
 def test_plan_json_holds_the_plans(recipe: Path, plans: MakePlans, tmp_path: Path) -> None:
     shown = pdforge("plan", str(recipe), "--root", str(tmp_path / "runs"), "-n", "1", "--variant", "pd", "--json")
     page = json.loads(shown.stdout)

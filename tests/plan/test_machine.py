@@ -9,6 +9,7 @@ import pytest
 from pdforge import environment
 from pdforge.environment import require_training_packages, training_packages
 from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.plan import machine
 from pdforge.plan.machine import can_train, inspect_machine
 from pdforge.plan.runnable import require_runnable
 from tests.plan.conftest import MakePlans
@@ -92,6 +93,19 @@ def test_scheduler_is_found_on_the_path(install: Install, tmp_path: Path, monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     checks = {check.name: check for check in inspect_machine(tmp_path)}
     assert (checks["scheduler"].state, str(tmp_path) in checks["scheduler"].value) == ("ok", True)
+
+
+def test_a_gpu_needs_a_compiler(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(machine, "visible_gpus", lambda: 0)
+    assert can_train(inspect_machine(tmp_path))
+    monkeypatch.setattr(machine, "visible_gpus", lambda: 2)
+    checks = {check.name: check for check in inspect_machine(tmp_path)}
+    assert checks["compiler"].state == "missing"
+    assert "gcc" in checks["compiler"].remedy
+    assert checks["devices"].value.startswith("2 NVIDIA GPUs")
 
 
 def test_a_hugging_face_teacher_plans_and_does_not_run(plans: MakePlans, install: Install) -> None:
