@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sysconfig
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import zstandard
 
 from pdforge.errors import EnvironmentFault, StoreError
 from pdforge.identity import canonical
@@ -19,6 +23,9 @@ _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "te
 """Of the standard library: installed packages, and tests with their deliberately odd files."""
 _SKIPPED_PREFIXES = ("_sysconfigdata", "config-")
 """Written when Python is built: they differ from machine to machine."""
+
+_READ_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+"""What reading a file raises that is gone, cut short or not compressed as its name says."""
 
 
 def documents(corpora: Sequence[Corpus]) -> Iterator[str]:
@@ -136,7 +143,7 @@ def _text(filesystem: Any, path: str) -> Iterator[str]:
     with _opened(filesystem, path) as file:
         try:
             data = file.read()
-        except (OSError, EOFError) as error:
+        except _READ_ERRORS as error:
             raise _unreadable(path, error) from error
     try:
         yield data.decode()
@@ -153,7 +160,7 @@ def _rows(filesystem: Any, path: str, key: str) -> Iterator[str]:
                 number, line = next(lines)
             except StopIteration:
                 return
-            except (OSError, EOFError) as error:
+            except _READ_ERRORS as error:
                 raise _unreadable(path, error) from error
             if line.strip():
                 yield _value(line, key, f"{path}:{number}")
@@ -177,6 +184,8 @@ def _value(line: bytes, key: str, place: str) -> str:
 
 def _opened(filesystem: Any, path: str) -> Any:
     try:
+        if path.endswith(".zst"):
+            return io.BufferedReader(_ZstdFrames(filesystem.open(path, "rb")))
         return filesystem.open(path, "rb", compression="infer")
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
@@ -193,3 +202,35 @@ def _without_lone_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+class _ZstdFrames(io.RawIOBase):
+    """A zstd file of any number of frames. Readers at hand stop after the first, or at a cut, without a word."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._compressed = self._plain = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._plain:
+            data = self._compressed or self._file.read(1 << 16)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("cut short inside a zstd frame")
+                return 0
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._plain, self._compressed = self._frame.decompress(data), b""
+            if self._frame.eof:
+                self._compressed, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._plain))
+        buffer[:size], self._plain = self._plain[:size], self._plain[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -68,12 +68,14 @@ def blocks_of(held: LogitSpec, shard: int, **options: Any) -> list[LogitBlock]:
     return [block(rng, **shape, columns=bool(held.columns), **options) for _ in range(held.shard_length(shard))]
 
 
-def store(path: Path, held: LogitSpec | None = None, **options: Any) -> LogitStore:
+def store(
+    path: Path, held: LogitSpec | None = None, *, capture: dict[str, Any] | None = None, **options: Any
+) -> LogitStore:
     held = held or spec()
     writer = LogitWriter(path, held)
     for shard in writer.missing_shards():
         writer.write_shard(shard, blocks_of(held, shard, **options))
-    writer.finish({"held_out_loss": 2.5})
+    writer.finish({"held_out_loss": 2.5} if capture is None else capture)
     return LogitStore.open(path)
 
 

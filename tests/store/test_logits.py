@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
+import signal
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -167,6 +172,46 @@ def test_several_processes_write_one_store(tmp_path):
     for ours, theirs in zip(store.get_batch(range(40)), alone.get_batch(range(40)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)  # the rank table decides in what order a sum is taken
     assert store.verify(workers=2) == []
+
+
+_SCRIPT = """
+import sys
+from pdforge.store.logits import LogitWriter
+from tests.store import made
+held = made.spec(sequences=400, shard_sequences=4)
+writer = LogitWriter(sys.argv[1], held)
+for shard in writer.missing_shards():
+    blocks = made.blocks_of(held, shard)
+    print(shard, flush=True)
+    writer.write_shard(shard, blocks)
+writer.finish({})
+"""
+
+
+def test_a_writer_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+    def start(path):
+        command = [sys.executable, "-c", _SCRIPT, str(path)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+
+    firsts = []
+    for lines in (1, 30, 45):
+        process = start(tmp_path / "killed")
+        for line in range(lines):
+            shard = int(process.stdout.readline())
+            if not line:
+                firsts.append(shard)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        with pytest.raises(StoreMissing, match=r"of 100 shards are not written yet"):
+            LogitStore.open(tmp_path / "killed")
+    assert firsts[0] == 0
+    assert firsts[0] <= firsts[1] < firsts[2]  # it goes on at the first missing shard
+    start(tmp_path / "killed").communicate(timeout=60)
+    made.store(tmp_path / "whole", made.spec(sequences=400, shard_sequences=4), capture={})
+    assert made.contents(tmp_path / "killed") == made.contents(tmp_path / "whole")
 
 
 def _good():
