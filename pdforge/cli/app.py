@@ -84,7 +84,7 @@ def build(arguments: list[str]) -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point. Exit codes: `pdforge.errors.ExitCode`; 130 when interrupted (typer's, as for a closed pipe)."""
+    """Entry point. Exit codes: `pdforge.errors.ExitCode`; 130 when interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without τ and α must not be a traceback
@@ -95,3 +95,5 @@ def main() -> None:
 
         print_error(error)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # while the command was loaded: typer handles those that come while it runs
+        sys.exit(130)

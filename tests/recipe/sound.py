@@ -54,8 +54,9 @@ def findings(text: str, directory: Path = Path(), **options: list[str]) -> list[
     try:
         return [warning for loaded in load(text, directory, **options) for warning in loaded.warnings]
     except RecipeError as error:
-        assert any(d.severity is Severity.ERROR for d in error.diagnostics)
-        return error.diagnostics
+        found = error.diagnostics
+    assert any(d.severity is Severity.ERROR for d in found)
+    return found
 
 
 def place_of(passage: str, text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from tests.recipe.sound import SOUND, findings, load, place_of, spoil
 STUDENT = "student:\n  architecture: {hidden: 128, ffn: 352, layers: 4, heads: 4, kv_heads: 2}"
 TRAINING = "training:\n  tokens: 600k\n  batch: {global: 16, micro: 8}"
 
-# (what stands there, what is planted: ¦ marks where the finding must point, code, part of the message, part of the help)
+# What stands there, what is planted (¦ marks where the finding must point), code, part of the message, of the help.
 MISTAKES = {
     "top_p": ("top_p: 0.95", "top_p: ¦1.2", "PD005", "top_p is 1.2; it must be at most 1", "mass"),
     "top_p zero": ("top_p: 0.95", "top_p: ¦0", "PD005", "top_p is 0; it must be more than 0", ""),
@@ -183,7 +183,7 @@ def test_what_is_no_mapping_is_no_recipe(text: str) -> None:
 
 
 def test_nesting_has_an_end() -> None:
-    (found,) = findings("a: " + "[" * 2_000)
+    (found,) = findings("a: " + "[" * 300)
     assert (found.code, found.place.line, found.place.column) == ("PD001", 1, 3 + 40)
 
 

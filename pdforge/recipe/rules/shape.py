@@ -48,7 +48,8 @@ def kv_heads_divide_heads(recipe: Recipe) -> Iterator[Finding]:
 def head_width_even(recipe: Recipe) -> Iterator[Finding]:
     """Rotary positions turn pairs of a head's dimensions, so a head must have an even width."""
     for path, shape in architectures(recipe):
-        if head_width(shape) % 2:
+        whole = shape.head_dim is not None or shape.hidden % shape.heads == 0
+        if whole and head_width(shape) % 2:
             field = "head_dim" if shape.head_dim else "heads"
             yield Finding(f"{path}.{field}", f"a head is {head_width(shape)} wide; it must be even")
 

@@ -1,0 +1,100 @@
+"""The frame of the command line: dispatch, help, exit codes, what it imports."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from pdforge import __version__
+from pdforge.cli.app import COMMANDS
+from tests.cli.pdforge_process import ROOT, pdforge
+
+PRESENT = [name for name in COMMANDS if find_spec(f"pdforge.cli.{name}")]
+
+
+def test_help_lists_every_command() -> None:
+    done = pdforge("--help")
+    assert done.returncode == 0
+    for name in PRESENT:
+        assert f"│ {name} " in done.stdout
+    assert pdforge().stdout == done.stdout or "Usage" in pdforge().stdout
+
+
+@pytest.mark.parametrize("name", ["validate", "show", "explain", "recipes"])
+def test_help_of_a_command_has_an_example(name: str) -> None:
+    done = pdforge(name, "--help")
+    assert done.returncode == 0
+    assert f"pdforge {name}" in done.stdout.replace(f"Usage: pdforge {name}", "")
+
+
+def test_version() -> None:
+    assert pdforge("--version").stdout == f"pdforge {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["valdate"], "valdate"), (["validate"], "SOURCE"), (["show", "--nope"], "--nope"), (["--nope"], "--nope")],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], said: str) -> None:
+    done = pdforge(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("module", [*(f"pdforge.cli.{name}" for name in PRESENT), "pdforge.recipe.load"])
+def test_commands_do_not_import_torch(module: str) -> None:
+    program = f"import sys, {module}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "torchtitan", "transformers"} & set(done.stdout.split())
+
+
+def test_validate_and_show_import_neither_numpy_nor_submitit() -> None:
+    program = (
+        "import sys; sys.argv = ['pdforge', sys.argv[1], 'quickstart']\n"
+        "from pdforge.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end\n"
+        "print('MODULES', *{m.split('.')[0] for m in sys.modules})"
+    )
+    for name in ("validate", "show"):
+        command = [sys.executable, "-c", program, name]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        modules = set(done.stdout.rpartition("MODULES")[2].split())
+        assert "pydantic" in modules
+        assert not {"torch", "numpy", "submitit", "jinja2"} & modules
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    command = f"{sys.executable} -m pdforge show pd_star | head -c 1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_interrupting_exits_with_130() -> None:
+    program = (  # the handler is set since a test run in the background may have SIGINT ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys; sys.argv[1:] = ['validate', '-']\n"
+        "from pdforge.cli.app import main; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write("recipe: x\n" * 20_000)  # larger than a pipe: when all of it is taken, validate is reading
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    try:
+        assert process.wait(timeout=60) == 130
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()

@@ -1,0 +1,202 @@
+"""Every rule finds what it is for, and nothing in sound recipes."""
+
+from __future__ import annotations
+
+import pytest
+
+from pdforge.diagnostics import Severity
+from pdforge.recipe.load import gallery_names, load_recipes
+from pdforge.recipe.rules import LANGUAGE, RULES, TOPICS
+from tests.recipe.sound import SOUND, findings, place_of, spoil
+
+HUB = "{kind: huggingface, path: some/model, revision: abc}"
+OWN = """model:
+    kind: pretrain
+    architecture: {hidden: 256, ffn: 704, layers: 6, heads: 4, kv_heads: 2}
+    training:
+      batch: {global: 16, micro: 8}
+      checkpoint: {every: 50}"""
+ALPHA = "{schedule: wsd, peak: 0.9, warmup: 10%, decay: 1%}"
+STUDENT = "{hidden: 128, ffn: 352, layers: 4, heads: 4, kv_heads: 2}"
+TOKENIZER = "{kind: trained, vocabulary: 2048}"
+END = "tokens: 600k\n"
+
+# (code, what the finding's message must say, and (what stands there, what is planted)…: ¦ marks the finding's place)
+BROKEN = {
+    "heads": ("PD101", "3 heads do not divide hidden 128", (STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: ¦3}")),
+    "teacher heads": ("PD101", "5 heads do not divide hidden 256", ("4, kv_heads: 2}\n    tr", "¦5}\n    tr")),
+    "head_dim": (
+        "PD101",
+        "head_dim is 64; llama3 has hidden/heads = 32",
+        (STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: 4, head_dim: ¦64}"),
+    ),
+    "kv_heads": ("PD102", "kv_heads is 3", (STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: 4, kv_heads: ¦3}")),
+    "odd head": (
+        "PD103",
+        "a head is 31 wide",
+        (STUDENT, "{family: qwen3, hidden: 128, ffn: 352, layers: 4, heads: 4, head_dim: ¦31}"),
+    ),
+    "top_k": (
+        "PD104",
+        "top_k is 255",
+        (TOKENIZER, "{kind: pretrained, path: a, vocabulary: 200}"),
+        ("k: 50", "k: ¦255"),
+    ),
+    "micro": (
+        "PD111",
+        "micro 5 does not divide",
+        (END + "  batch: {global: 16, micro: 8}", "batch: {global: 16, micro: ¦5}"),
+    ),
+    "micro and devices": (
+        "PD111",
+        "micro 8 × 4 data-parallel devices",
+        (
+            END + "  batch: {global: 16, micro: 8}",
+            "batch: {global: 16, micro: ¦8}\n  parallelism: {data_shard: 2, data_replicate: 2}",
+        ),
+    ),
+    "one step": ("PD112", "4000 tokens are less than the 4096", (END, "tokens: ¦4k\n")),
+    "one step of all": ("PD112", "4000 tokens", (END + "  ", ""), ("train_tokens: 1.5M", "train_tokens: ¦4k")),
+    "too many": ("PD113", "takes 2000000 tokens; data.train_tokens is 1500000", (END, "tokens: ¦2M\n")),
+    "validation": ("PD114", "100 held-out tokens", ("validation_tokens: 64k", "validation_tokens: ¦100")),
+    "alpha phases": ("PD115", "warmup 0.6 and decay 0.5 are 1.1", (ALPHA, "{schedule: wsd, warmup: ¦60%, decay: 50%}")),
+    "rate phases": (
+        "PD115",
+        "warmup 0.6 and decay 0.5",
+        (END, END + "  learning_rate_schedule: {schedule: wsd, warmup: ¦0.6, decay: 0.5}\n"),
+    ),
+    "chunks": ("PD116", "7 loss chunks do not divide", (END, END + "  loss_chunks: ¦7\n")),
+    "tied pipeline": (
+        "PD121",
+        "pipeline is 2",
+        (STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: 4, tied_embeddings: true}"),
+        (END, END + "  parallelism: {pipeline: ¦2}\n"),
+    ),
+    "deep pipeline": ("PD122", "5 pipeline stages for 4 layers", (END, END + "  parallelism: {pipeline: ¦5}\n")),
+    "tensor": ("PD123", "does not divide kv_heads (2)", (END, END + "  parallelism: {tensor: ¦4}\n")),
+    "tensor vocabulary": (
+        "PD123",
+        "does not divide the vocabulary (2049)",
+        (TOKENIZER, "{kind: trained, vocabulary: 2049}"),
+        (END, END + "  parallelism: {tensor: ¦2}\n"),
+    ),
+    "context": ("PD124", "a multiple of 512; it is 256", (END, END + "  parallelism: {context: ¦2}\n")),
+    "no teacher": ("PD131", "α is above 0", ("teacher:\n  " + OWN, "_"), (ALPHA, "¦0.5")),
+    "other tokenizer": (
+        "PD141",
+        "the teacher some/model has its own",
+        (OWN, "model: " + HUB),
+        ("kind: trained", "kind: ¦trained"),
+    ),
+    "temperature": ("PD151", "τ is 5", ("temperature: 1.0", "temperature: ¦5")),
+    "alpha 1": ("PD152", "α is 1 on a truncated target", (ALPHA, "¦1")),
+    "plateau 1": ("PD152", "α is 1", ("peak: 0.9", "peak: ¦1.0")),
+    "small student": (
+        "PD153",
+        "% of the teacher's",
+        ("architecture: " + STUDENT, "¦architecture: {hidden: 16, ffn: 16, layers: 1, heads: 2}"),
+    ),
+    "schedules": ("PD154", "the learning rate cosine", (END, END + "  learning_rate_schedule: {schedule: ¦cosine}\n")),
+    "few kept": ("PD155", "only 9 tokens", ("top_k: 50", "top_k: ¦9")),
+    "unpinned teacher": (
+        "PD156",
+        "some/model is not pinned",
+        (OWN, "model: {kind: huggingface, path: ¦some/model}"),
+        (TOKENIZER, "{path: some/model, revision: a}"),
+    ),
+    "unpinned tokenizer": (
+        "PD156",
+        "some/model is not pinned",
+        (OWN, "model: " + HUB),
+        (TOKENIZER, "{path: ¦some/model}"),
+    ),
+    "two sources": (
+        "PD157",
+        "the tokenizer is an/other",
+        (OWN, "model: " + HUB),
+        (TOKENIZER, "{path: ¦an/other, revision: a}"),
+    ),
+    "late checkpoint": ("PD161", "every 146 steps, and the training has 146", ("every: 50, keep", "every: ¦146, keep")),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_rule_finds_its_breach_at_the_place(name: str) -> None:
+    code, message, *changes = BROKEN[name]
+    marked = SOUND
+    for before, planted in changes:
+        if planted == "_":  # the teacher goes as a whole
+            start, end = marked.index("teacher:\n"), marked.index("student:\n")
+            marked = marked[:start] + marked[end:]
+        else:
+            marked = spoil(before, planted, marked)
+    found = findings(marked.replace("¦", ""))
+    assert [d.code for d in found] == [code], found
+    assert found[0].severity is RULES[code].severity
+    assert message in found[0].message
+    assert (found[0].place.line, found[0].place.column) == place_of("¦", marked)
+
+
+def test_every_rule_is_tested_and_explained() -> None:
+    assert {code for code, *_ in BROKEN.values()} == set(RULES)
+    assert set(TOPICS) == {*RULES, *LANGUAGE}
+    for topic in TOPICS.values():
+        assert 5 < len(topic.title) < 80
+        assert topic.explanation.endswith((".", "`."))
+    assert all((RULES[code].severity is Severity.ERROR) == (code < "PD150") for code in RULES)
+
+
+def test_rules_hold_for_both_models_of_a_recipe() -> None:
+    text = SOUND.replace("batch: {global: 16, micro: 8}", "batch: {global: 16, micro: 7}")
+    assert [d.field for d in findings(text)] == ["teacher.model.training.batch.micro", "training.batch.micro"]
+
+
+def test_a_free_head_width_is_sound() -> None:
+    assert findings(spoil(STUDENT, "{family: qwen3, hidden: 128, ffn: 352, layers: 4, heads: 3, head_dim: 64}")) == []
+
+
+def test_without_distillation_no_advice_on_it() -> None:
+    text = spoil("temperature: 1.0", "temperature: 9", spoil("top_k: 50", "top_k: 2", spoil(ALPHA, "0")))
+    assert findings(text) == []
+
+
+def test_counts_of_any_size_are_judged_in_time() -> None:
+    huge = 2**61 - 1  # a prime: no suggestion can be found by trying
+    found = findings(spoil(STUDENT, f"{{hidden: {huge}, ffn: {huge}, layers: {huge}, heads: {huge - 1}}}"))
+    assert "PD101" in {d.code for d in found}
+
+
+@pytest.mark.parametrize("name", gallery_names())
+def test_the_gallery_has_no_errors(name: str) -> None:
+    load_recipes(name)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "rate", "truncation"),
+    [
+        ("1", "cosine", "{top_p: 0.95, top_k: 100}"),  # the preliminary experiment
+        ("0.9", "wsd", "{top_p: 0.95, top_k: 1}"),
+        ("{schedule: linear_inc}", "cosine", "{top_p: 0.5, top_k: 100}"),
+        ("{schedule: linear_dec}", "cosine", "{top_p: 0.95, top_k: 3}"),
+        ("{schedule: period}", "cosine", "{top_p: 0.95, top_k: 100}"),
+        ("{schedule: wsd_beta, peak: 0.9}", "wsd", "{top_p: 0.95, top_k: 100}"),
+    ],
+)
+def test_the_papers_configurations_have_no_errors(alpha: str, rate: str, truncation: str) -> None:
+    load_recipes(
+        "pd_star",
+        overrides=[
+            f"objective.alpha={alpha}",
+            f"training.learning_rate_schedule={{schedule: {rate}}}",
+            f"teacher.truncation={truncation}",
+            "objective.temperature=10",
+        ],
+    )
+
+
+def test_the_papers_smallest_students_are_warned_about() -> None:
+    shape = "{hidden: 1024, ffn: 4096, layers: 12, heads: 16, kv_heads: 2, tied_embeddings: true}"
+    (loaded,) = load_recipes("pd_star", variants=["1.9b"], overrides=[f"student.architecture={shape}"])
+    (warning,) = [d for d in loaded.warnings if d.code == "PD153"]
+    assert "334,521,344 parameters, 3.6%" in warning.message
+    assert str(warning.place) == "--set student.architecture"
