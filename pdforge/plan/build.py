@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pydantic import BaseModel
 
 from pdforge.errors import UsageError
 from pdforge.layout import TRAIN, StageDirectory
@@ -17,11 +19,20 @@ from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, Job, ModelSource, T
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
-from pdforge.recipe.models import Corpus, HuggingFaceTeacher, PretrainedHere, TeacherModel, TorchtitanTeacher, Training
+from pdforge.recipe.models import (
+    Corpus,
+    HuggingFaceTeacher,
+    PretrainedHere,
+    PretrainedTokenizer,
+    TeacherModel,
+    TorchtitanTeacher,
+    Training,
+)
 from pdforge.schedules import is_zero
 from pdforge.store.corpus import fingerprint
 
 Precision = Literal["float32", "bfloat16"]
+Located = TypeVar("Located", bound=BaseModel)
 
 if TYPE_CHECKING:
     from pdforge.recipe.load import LoadedRecipe
@@ -93,7 +104,7 @@ class _Builder:
             identity=identity,
             title="tokenize",
             corpus=[corpus],
-            tokenizer=data.tokenizer,
+            tokenizer=_absolute(data.tokenizer),
             sequence_length=data.sequence_length,
             train_sequences=self.train_sequences,
             validation_sequences=validation,
@@ -283,7 +294,11 @@ def _stage(job: Job, *, directory: str, needs: list[Stage], processes: int, shar
     )
 
 
-def _absolute(corpus: Corpus) -> Corpus:
-    """The corpus with a local path made absolute: a job's working directory is its own."""
-    path = getattr(corpus, "path", None)
-    return corpus if path is None or "://" in path else corpus.model_copy(update={"path": str(Path(path).absolute())})
+def _absolute(part: Located) -> Located:
+    """A corpus or tokenizer with a local path made absolute: a job's working directory is its own."""
+    path = getattr(part, "path", None)
+    if path is None or "://" in path:
+        return part
+    if isinstance(part, PretrainedTokenizer) and not Path(path).exists():
+        return part  # a hub id
+    return part.model_copy(update={"path": str(Path(path).absolute())})

@@ -147,6 +147,20 @@ def test_local_tokenizer(plans: MakePlans, tmp_path: Path) -> None:
         plans(f"data.tokenizer={{kind: pretrained, path: {file}, vocabulary: 100}}")
 
 
+def test_jobs_name_local_files_absolutely(plans: MakePlans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {f"token{n}": n for n in range(300)}}}))
+    [plan] = plans(
+        "data.corpus.path=corpus/a.txt",
+        "data.tokenizer={kind: pretrained, path: tokenizer.json}",
+    )
+    job = plan.stages[0].job
+    assert isinstance(job, TokenizeJob)
+    assert [corpus.path for corpus in job.corpus if corpus.kind == "text"] == [str(tmp_path / "corpus" / "a.txt")]
+    assert job.tokenizer.kind == "pretrained"
+    assert job.tokenizer.path == str(tmp_path / "tokenizer.json")
+
+
 def test_hub_tokenizer_needs_its_size(plans: MakePlans) -> None:
     with pytest.raises(UsageError, match="not known before it is downloaded"):
         plans("data.tokenizer={kind: pretrained, path: zai-org/glm-4-9b, revision: abc}")
