@@ -124,7 +124,19 @@ def publish(path: Path, parts: Iterable[bytes | memoryview], *, first_wins: bool
     """Write `parts` under a temporary name, make them durable, and give them their name in one step.
 
     With `first_wins`, a file that already has the name stays as it is.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written.
     """
+    try:
+        _publish(path, parts, first_wins=first_wins)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror or error}", remedy="check free space and rights there"
+        ) from error
+
+
+def _publish(path: Path, parts: Iterable[bytes | memoryview], *, first_wins: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

@@ -72,7 +72,7 @@ class LogitSpec(Part):
         return min(self.shard_sequences, self.sequences - index * self.shard_sequences)
 
     def hash(self) -> str:
-        """What shards of this store carry, so that no other store's shard is taken for one."""
+        """Identity of the whole specification."""
         return identity(self.model_dump(mode="json"))
 
 

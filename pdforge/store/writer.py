@@ -56,8 +56,12 @@ class LogitWriter:
         shape = {"length": self.spec.sequence_length, "width": self.spec.top_k}
         decoded = planes.decode(self._codec, self._ranks, encoded[0], **shape, columns=self.spec.columns)
         fidelity = measure(blocks, self.spec.top_k, decoded)
-        meta = {"spec": self.spec.hash(), "shard": index, "fidelity": fidelity.model_dump(mode="json")}
+        meta = {**self._marks(index), "fidelity": fidelity.model_dump(mode="json")}
         write_shard_file(self.path / shard_name(index), encoded, meta)
+
+    def _marks(self, index: int) -> dict[str, Any]:
+        """What a shard carries, so that no other store's shard is taken for one of this."""
+        return {"spec": self.spec.hash(), "ranks": self._ranks_digest, "shard": index}
 
     def finish(self, fidelity: dict[str, Any]) -> Manifest:
         """Publish the manifest. Called once, by one process, when no shard is missing.
@@ -74,7 +78,8 @@ class LogitWriter:
         files, parts = [], []
         for index in range(self.spec.shards):
             reader = ShardReader(self._folder.file(shard_name(index)))
-            if reader.meta.get("spec") != self.spec.hash() or reader.meta.get("shard") != index:
+            marks = self._marks(index)
+            if {name: reader.meta.get(name) for name in marks} != marks:
                 raise StoreMismatch(f"{reader.name}: a shard of another store", remedy="delete it and capture again")
             parts.append(Fidelity.model_validate(reader.meta["fidelity"]))
             files.append(Shard(file=shard_name(index), blocks=len(reader), bytes=reader.file.size, xxh3=reader.digest))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,33 @@ def store(
         writer.write_shard(shard, blocks_of(held, shard, **options))
     writer.finish({"held_out_loss": 2.5} if capture is None else capture)
     return LogitStore.open(path)
+
+
+_KILLED = """
+import os, signal, sys
+calls, fsync = 0, os.fsync
+def dying(descriptor):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(descriptor)
+os.fsync = dying
+"""
+
+
+def run_killed(script: str, path: Path, at: int) -> subprocess.CompletedProcess[str]:
+    """Run `script`, which writes to sys.argv[1]; the process gets SIGKILL where it would make something durable for the
+    `at`-th time: a file has been written by then and has no name yet, or a name that may not last. 0: never.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", _KILLED + script, str(path), str(at)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:

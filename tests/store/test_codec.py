@@ -72,7 +72,9 @@ def test_lossy_keeps_the_ids_and_nearly_the_probabilities(seed, vocabulary, top_
     assert (decoded.logprobs[:, 1:][inside] <= decoded.logprobs[:, :-1][inside]).all()
     assert divergence(block, decoded).max() < (2e-3 if name == "rank-gap-63" else 6e-4)
     assert np.abs(decoded.mass - block.mass).max() <= 0.016
-    np.testing.assert_allclose(np.exp(decoded.logprobs).sum(1), decoded.mass, rtol=5e-3)  # of float16: half a step at -9
+    np.testing.assert_allclose(
+        np.exp(decoded.logprobs).sum(1), decoded.mass, rtol=5e-3
+    )  # of float16: half a step at -9
     odds = np.log((1e-6 + decoded.mass) / (1e-6 + block.mass))
     assert np.abs(odds).max() < 0.07  # small masses keep their relative precision
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import pickle
 import shutil
 import signal
@@ -149,6 +148,33 @@ def test_the_first_writers_rank_table_holds(tmp_path):
     )
 
 
+def test_a_shard_of_another_rank_table_is_not_taken(tmp_path):
+    held = made.spec()
+    made.store(tmp_path / "a", held)
+    other = LogitWriter(tmp_path / "b", held, np.arange(held.vocabulary))
+    other.write_shard(1, made.blocks_of(held, 1))
+    shutil.copy(tmp_path / "b" / "shard-000001.bin", tmp_path / "a" / "shard-000001.bin")
+    with pytest.raises(StoreMismatch, match="another store"):
+        LogitWriter(tmp_path / "a", held).finish({})
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        LogitWriter(tmp_path / "file" / "s", made.spec())
+    assert caught.value.remedy
+
+
+def test_stores_never_import_torch():
+    code = (
+        "import sys, pkgutil, importlib, pdforge.store as s\n"
+        "[importlib.import_module('pdforge.store.' + m.name) for m in pkgutil.iter_modules(s.__path__)]\n"
+        "import pdforge.cli.store\n"
+        "sys.exit(bool({'torch', 'tokenizers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
 def _write(path, shards, barrier):
     held = made.spec(sequences=40)
     barrier.wait()
@@ -175,43 +201,30 @@ def test_several_processes_write_one_store(tmp_path):
 
 
 _SCRIPT = """
-import sys
 from pdforge.store.logits import LogitWriter
 from tests.store import made
-held = made.spec(sequences=400, shard_sequences=4)
+held = made.spec(sequences=100, shard_sequences=4)
 writer = LogitWriter(sys.argv[1], held)
 for shard in writer.missing_shards():
-    blocks = made.blocks_of(held, shard)
     print(shard, flush=True)
-    writer.write_shard(shard, blocks)
+    writer.write_shard(shard, made.blocks_of(held, shard))
 writer.finish({})
 """
 
 
 def test_a_writer_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-
-    def start(path):
-        command = [sys.executable, "-c", _SCRIPT, str(path)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-
-    firsts = []
-    for lines in (1, 30, 45):
-        process = start(tmp_path / "killed")
-        for line in range(lines):
-            shard = int(process.stdout.readline())
-            if not line:
-                firsts.append(shard)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        with pytest.raises(StoreMissing, match=r"of 100 shards are not written yet"):
-            LogitStore.open(tmp_path / "killed")
-    assert firsts[0] == 0
-    assert firsts[0] <= firsts[1] < firsts[2]  # it goes on at the first missing shard
-    start(tmp_path / "killed").communicate(timeout=60)
-    made.store(tmp_path / "whole", made.spec(sequences=400, shard_sequences=4), capture={})
-    assert made.contents(tmp_path / "killed") == made.contents(tmp_path / "whole")
+    path = tmp_path / "killed"
+    started = []
+    for at in (1, 2, 8, 21, 22):
+        result = made.run_killed(_SCRIPT, path, at)
+        assert result.returncode == -signal.SIGKILL
+        started += result.stdout.split()[:1]
+        with pytest.raises(StoreMissing):
+            LogitStore.open(path)
+    assert started == ["0", "4", "14"]  # the first two had no table yet; then each went on at the first missing shard
+    assert made.run_killed(_SCRIPT, path, 0).returncode == 0
+    made.store(tmp_path / "whole", made.spec(sequences=100, shard_sequences=4), capture={})
+    assert made.contents(path) == made.contents(tmp_path / "whole")
 
 
 def _good():

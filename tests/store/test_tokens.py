@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fsspec
@@ -207,6 +204,13 @@ def test_tokenizers_that_do_not_fit(built, corpus, tmp_path, tokenizer, error, w
     assert caught.value.remedy
 
 
+def test_without_the_tokenizers_package(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(EnvironmentFault, match="tokenizers") as caught:
+        build(tmp_path / "s", corpus[0])
+    assert "pip install 'pdforge[train]'" in caught.value.remedy
+
+
 def test_out_of_range_and_no_store(built, tmp_path):
     split = TokenStore.open(built).split("validation")
     for index in (-1, 20):
@@ -246,46 +250,29 @@ def test_any_changed_byte_is_found(built, tmp_path):
 # --- killed and started again -----------------------------------------------------------------------------------------
 
 _SCRIPT = """
-import sys
 from pathlib import Path
 from pdforge.recipe.models import StandardLibraryCorpus, TrainedTokenizer
 from pdforge.store import tokenize
 tokenize._PART_BYTES, tokenize._SHARD_SEQUENCES = 100_000, 50
 tokenize.build_token_store(
-    Path(sys.argv[1]), corpus=[StandardLibraryCorpus(kind="python-stdlib", bytes=1_500_000)],
-    tokenizer=TrainedTokenizer(kind="trained", vocabulary=600), sequence_length=64, train_sequences=3000,
-    validation_sequences=100, seed=0, identity="id", progress=lambda p: print(p["phase"], flush=True))
+    Path(sys.argv[1]), corpus=[StandardLibraryCorpus(kind="python-stdlib", bytes=600_000)],
+    tokenizer=TrainedTokenizer(kind="trained", vocabulary=400), sequence_length=64, train_sequences=500,
+    validation_sequences=60, seed=0, identity="id")
 """
 
 
 def test_a_build_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-
-    def start(path):
-        command = [sys.executable, "-c", _SCRIPT, str(path)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-
-    reference = start(tmp_path / "whole")
-    steps = reference.communicate(timeout=120)[0].splitlines()
-    assert reference.returncode == 0
-    assert len(steps) > 20
-    kept = []
-    for lines in (1, 4, 12, len(steps) - 3):
-        process = start(tmp_path / "killed")
-        for _ in range(lines):
-            process.stdout.readline()
-        time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        kept.append(len(made.contents(tmp_path / "killed")))
+    path, sizes = tmp_path / "killed", []
+    for at in (1, 3, 4, 6, 5, 7, 10):
+        assert made.run_killed(_SCRIPT, path, at).returncode == -signal.SIGKILL
+        sizes.append(len([name for name in made.contents(path) if not name.endswith(".tmp")]))
         with pytest.raises(StoreMissing):
-            TokenStore.open(tmp_path / "killed")
-    assert kept == sorted(kept)
-    assert kept[-1] > kept[0] + 10
-    last = start(tmp_path / "killed")
-    last.communicate(timeout=120)
-    assert made.contents(tmp_path / "killed") == made.contents(tmp_path / "whole")
+            TokenStore.open(path)
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > sizes[0] + 10
+    assert made.run_killed(_SCRIPT, path, 0).returncode == 0
+    assert made.run_killed(_SCRIPT, tmp_path / "whole", 0).returncode == 0
+    assert made.contents(path) == made.contents(tmp_path / "whole")
 
 
 def test_finished_parts_are_not_encoded_again(corpus, tmp_path, monkeypatch):
