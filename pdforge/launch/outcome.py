@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pdforge.launch.records import RankError, RankRecord, read_attempt, read_ran
 from pdforge.layout import AttemptDirectory
 
 _LAST_LINES = 8
+_CRASH = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Outcome:
     """The rank that failed first."""
     log: Path | None = None
     """Where to read on."""
-    interrupted: bool = field(default=False)
+    interrupted: bool = False
     """Killed as a whole, from outside: says nothing about the stage."""
 
 
@@ -43,15 +45,7 @@ def judge(attempt: AttemptDirectory) -> Outcome:
         return _without_failing_rank(attempt, ranks)
     log = attempt.rank_log(guilty.rank)
     if guilty.vanished:
-        everything = all(rank.vanished for rank in ranks)
-        return Outcome(
-            "failed",
-            "every rank was killed from outside" if everything else "killed from outside",
-            "" if everything else "when memory is short, the system kills the largest process: `dmesg` tells",
-            None if everything else guilty.rank,
-            log,
-            interrupted=everything,
-        )
+        return _of_vanished_rank(guilty.rank, log, everything=all(rank.vanished for rank in ranks))
     error = guilty.error or RankError(type="", message="")
     return Outcome("failed", _describe(error, log), error.remedy, guilty.rank, log)
 
@@ -87,6 +81,18 @@ def _first_to_fail(ranks: list[RankRecord]) -> RankRecord | None:
 
 def _is_consequence(rank: RankRecord) -> bool:
     return rank.error is not None and rank.error.consequence
+
+
+def _of_vanished_rank(rank: int, log: Path, *, everything: bool) -> Outcome:
+    """It left no word itself; Python may have, in its log, when it crashed."""
+    crash = _CRASH.search(last_lines(log, 200))
+    if crash:
+        return Outcome("failed", f"crashed: {crash[1]}", rank=rank, log=log)
+    if everything:
+        return Outcome("failed", "killed from outside, with all of its processes", log=log, interrupted=True)
+    message = f"killed from outside; its last lines:\n{last_lines(log)}".rstrip()
+    remedy = "when memory is short, the system kills the largest process: `dmesg` tells"
+    return Outcome("failed", message, remedy, rank, log)
 
 
 def _without_failing_rank(attempt: AttemptDirectory, ranks: list[RankRecord]) -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -49,6 +48,8 @@ class ProcessId(BaseModel):
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends, however it ends (Linux; elsewhere nothing happens)."""
     if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - only ranks need it
+
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

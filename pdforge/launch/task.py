@@ -7,6 +7,7 @@ others.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import signal
@@ -31,6 +32,9 @@ from pdforge.stages import stop
 
 ENTRY = "pdforge.stages:main"
 """`module:function` that takes a stage directory and returns an `ExitCode`."""
+
+EXIT_TIMEOUT_S = 60
+"""How long a rank whose end is on record may take to leave: some library's thread may never end."""
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _LOCAL_CONTROLLER = "SUBMITIT_LOCAL_JOB_ID"
@@ -75,6 +79,7 @@ class _Rank:
         """The rank's exit code."""
         for number in _STOP_SIGNALS:
             signal.signal(number, _request_stop)
+        faulthandler.enable()  # a crash in native code leaves its Python stack in the log
         write_rank(self._attempt, self._record)
         self._watchdog.start()
         try:
@@ -93,6 +98,7 @@ class _Rank:
             reason = f"the stage ended with exit code {code}; its log says why"
             self._settle("failed", code, RankError(type="", message=reason))
             self._leave_at_once(code)
+        faulthandler.dump_traceback_later(EXIT_TIMEOUT_S, exit=True)  # also during interpreter shutdown
         return code
 
     def _settle(self, state: RankState, code: int, error: RankError | None = None) -> None:
@@ -107,7 +113,8 @@ class _Rank:
 
     def _abandon(self, error: RankError) -> None:
         """In the watchdog's thread: end this rank, whatever its main thread is blocked in."""
-        print(f"pdforge: this rank ends because {error.message}", file=self._log, flush=True)
+        print(f"pdforge: this rank ends because {error.message}; it was here:", file=self._log, flush=True)
+        faulthandler.dump_traceback(file=self._log)
         self._settle("failed", ExitCode.FINDINGS, error)
         self._leave_at_once(ExitCode.FINDINGS)
 

@@ -10,14 +10,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from pdforge.errors import EnvironmentFault, ExitCode
+from pdforge.launch import task
 from pdforge.layout import StageDirectory, read_json, write_json
 from pdforge.stages import stop
 
-DEFAULTS = {"steps": 4, "delay": 0.02, "fail_rank": None, "fail_at": 0, "how": "raise", "helper": False, "every": 1}
+DEFAULTS = {
+    "steps": 4,
+    "delay": 0.02,
+    "fail_rank": None,
+    "fail_at": 0,
+    "how": "raise",
+    "helper": False,
+    "linger": False,
+    "every": 1,
+}
 
 
 def options(path: Path) -> dict:
@@ -55,6 +66,9 @@ def main(path: Path) -> int:
                 {"stage": "tokenize", "step": step, "of": what["steps"], "unit": "steps", "loss": 2.5 / step,
                  "tokens_per_second": 100.0, "eta_seconds": 1.0, "message": "", "time": time.time()},
             )  # fmt: skip
+    if what["linger"]:
+        task.EXIT_TIMEOUT_S = 1
+        threading.Thread(target=time.sleep, args=(3600,)).start()
     if rank == 0 and what["how"] != "no result":
         write_json(stage.done, {"results": {"heldout_loss": 2.5}})
     return ExitCode.OK
@@ -69,5 +83,7 @@ def fail(how: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "exit":
         sys.exit(3)
+    if how == "crash":
+        signal.raise_signal(signal.SIGSEGV)
     if how == "hang":
         time.sleep(3600)

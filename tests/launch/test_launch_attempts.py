@@ -57,7 +57,7 @@ def test_a_done_stage_never_runs_again(root, train):
         ("raise", "rank 1: RuntimeError: the counter broke", ""),
         ("fault", "rank 1: no such device", "buy one"),
         ("exit", "rank 1: the stage ended with exit code 3", ""),
-        ("kill", "rank 1: killed from outside", "dmesg"),
+        ("kill", "rank 1: killed from outside; its last lines:\nrank 1 counts from 0", "dmesg"),
     ],
 )
 def test_one_rank_fails_and_the_other_ends(root, train, counter, how, message, remedy):
@@ -71,6 +71,7 @@ def test_one_rank_fails_and_the_other_ends(root, train, counter, how, message, r
     assert other.state == "failed"
     assert other.error.consequence
     assert "rank 1" in other.error.message
+    assert "counter.py" in train.attempt(1).rank_log(0).read_text(), "where it was"
 
 
 def test_the_place_of_an_exception_is_shown_and_its_traceback_logged(root, train, counter):
@@ -83,6 +84,18 @@ def test_the_place_of_an_exception_is_shown_and_its_traceback_logged(root, train
 def test_ranks_that_end_well_without_a_result_are_a_failure(root, counter):
     counter(train={"how": "no result"})
     with pytest.raises(StageFailed, match="left no result"):
+        drive(root, PLAN).run()
+
+
+def test_a_rank_that_cannot_leave_is_made_to(root, train, counter):
+    counter(train={"linger": True})
+    drive(root, make_plan("a", [TRAIN.model_copy(update={"processes": 1})])).run()
+    assert read_rank(train.attempt(1), 0).state == "done"
+
+
+def test_a_crash_in_native_code_leaves_its_stack(root, counter):
+    counter(train={"steps": 10_000, "fail_rank": 1, "fail_at": 3, "how": "crash"})
+    with pytest.raises(StageFailed, match="rank 1: crashed: Segmentation fault"):
         drive(root, PLAN).run()
 
 
@@ -102,16 +115,17 @@ def test_a_rank_that_cannot_begin_is_reported(root, monkeypatch, tmp_path):
 
 
 def test_three_failures_without_a_step_are_enough(root, train, counter):
+    plan = make_plan("a", [TRAIN.model_copy(update={"processes": 1})])
     counter(train={"steps": 50, "fail_rank": 0, "fail_at": 2})
     for _ in range(4):  # the first gains a step
         with pytest.raises(StageFailed, match="the counter broke"):
-            drive(root, PLAN).run()
+            drive(root, plan).run()
     with pytest.raises(StageFailed, match=r"not started again: its last 3 starts failed .* \(step 1\)") as caught:
-        drive(root, PLAN).run()
+        drive(root, plan).run()
     assert "--retry" in caught.value.remedy
     assert len(train.all_attempts()) == 4
     counter(train={"steps": 5})
-    drive(root, PLAN, retry=True).run()
+    drive(root, plan, retry=True).run()
     assert train.done.exists()
 
 
@@ -181,7 +195,7 @@ def test_ranks_die_with_their_controller(root, train, counter):
 
     thread = threading.Thread(target=kill_controller)
     thread.start()
-    with pytest.raises(StageFailed, match="every rank was killed from outside"):
+    with pytest.raises(StageFailed, match="killed from outside, with all of its processes"):
         drive(root, PLAN).run()
     thread.join()
     assert killed

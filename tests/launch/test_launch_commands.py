@@ -11,12 +11,14 @@ import sys
 import pytest
 from conftest import ENTRY, HERE, processes_of, wait_for
 
+from pdforge.launch.drive import write_runs
+from pdforge.launch.find import find_targets
 from pdforge.layout import read_json
 
 RECIPE = """\
 recipe: count
 data:
-  corpus: {kind: text, path: corpus.txt}
+  corpus: {kind: text, path: CORPUS}
   tokenizer: {kind: trained, vocabulary: 512}
   sequence_length: 64
   train_tokens: 8192
@@ -41,7 +43,7 @@ def folder(root, monkeypatch):
     monkeypatch.setenv("PDFORGE_TEST_ENTRY", ENTRY)
     monkeypatch.setenv("PDFORGE_ROOT", str(root / "runs"))
     monkeypatch.setenv("COLUMNS", "120")
-    (root / "count.yaml").write_text(RECIPE)
+    (root / "count.yaml").write_text(RECIPE.replace("CORPUS", str(root / "corpus.txt")))
     (root / "corpus.txt").write_text("one document\n" * 2000)
     return root
 
@@ -68,6 +70,11 @@ def pdforge(folder, *arguments, code=0):
 
 def runs(folder):
     return {run["variant"]: run for run in json.loads(pdforge(folder, "status", "count.yaml", "--json"))["runs"]}
+
+
+def write_plans(folder):
+    plans = find_targets([str(folder / "count.yaml")], folder / "runs")
+    write_runs(plans, folder / "runs")
 
 
 def a_stage_works(folder):
@@ -151,7 +158,7 @@ def test_submit_status_logs_cancel(folder, counter):
 
     counter(tokens={"steps": 5})
     pdforge(folder, "submit", "count.yaml")
-    assert wait_for(lambda: {run["state"] for run in runs(folder).values()} == {"done"}, 60)
+    assert wait_for(lambda: {(run["state"], run["driver"]) for run in runs(folder).values()} == {("done", None)}, 60)
     assert "held-out loss" in next((folder / "runs").glob("count-a-*/driver.log")).read_text()
 
 
@@ -181,7 +188,7 @@ def test_bad_arguments_are_refused(folder, arguments, message):
 
 
 def test_a_damaged_plan_hides_no_other_run(folder):
-    pdforge(folder, "run", "count.yaml")
+    write_plans(folder)
     broken = next((folder / "runs").glob("count-b-*/plan.json"))
     broken.write_text('{"name": ')
     output = pdforge(folder, "ls")
@@ -191,7 +198,7 @@ def test_a_damaged_plan_hides_no_other_run(folder):
 
 
 def test_a_run_of_another_root_says_which(folder):
-    pdforge(folder, "run", "count.yaml", "-v", "a")
+    write_plans(folder)
     run = next((folder / "runs").glob("count-a-*"))
     assert read_json(run / "plan.json")["variant"] == "a"
     assert f"--root {folder / 'runs'}" in pdforge(folder, "status", str(run), "--root", "elsewhere", code=2)
