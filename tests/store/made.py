@@ -12,7 +12,8 @@ import numpy as np
 
 from pdforge.store.logits import LogitBlock, LogitSpec, LogitStore, LogitWriter
 
-TEACHER_DEV = Path("/work/shared/data/teacher_dev")
+TEACHER_DATA = Path(os.environ.get("PDFORGE_TEACHER_DATA", "no-teacher-data"))
+"""A real teacher's output, in the form that benchmarks/store.py reads."""
 
 
 def block(

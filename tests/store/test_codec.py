@@ -138,10 +138,10 @@ def test_a_changed_block_never_escapes_as_another_exception(name):
     assert refused > 50
 
 
-@pytest.mark.skipif(not made.TEACHER_DEV.exists(), reason="no real teacher output on this machine")
+@pytest.mark.skipif(not made.TEACHER_DATA.exists(), reason="$PDFORGE_TEACHER_DATA names no teacher output")
 def test_size_and_fidelity_on_a_real_teacher():
     def load(name: str) -> np.ndarray:
-        return np.load(made.TEACHER_DEV / f"{name}.npy")
+        return np.load(made.TEACHER_DATA / f"{name}.npy")
 
     count, mass, table = load("count"), load("mass"), load("keptcount_train")
     size = entries = 0
