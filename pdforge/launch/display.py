@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -34,7 +35,8 @@ def describe(progress: StageProgress | None) -> str:
         return ""
     parts = []
     if progress.of or progress.step:
-        parts.append(f"{progress.step:,}/{progress.of:,} {progress.unit}" if progress.of else f"{progress.step:,}")
+        of = f"/{progress.of:,}" if progress.of else ""
+        parts.append(f"{progress.step:,}{of} {progress.unit}")
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.3f}")
     if progress.tokens_per_second is not None:
@@ -52,8 +54,8 @@ class Display:
     def __init__(self, console: Console, stages: Sequence[Stage]) -> None:
         self._console = console
         self._stages = stages
-        self._told: dict[str, tuple[str, float]] = {}
-        """By stage: the state last printed, and when anything was."""
+        self._told: dict[str, _Told] = {}
+        """By stage: the last line printed."""
         self._live: Progress | None = None
         self._rows: dict[str, tuple[Progress, TaskID]] = {}
 
@@ -67,7 +69,7 @@ class Display:
         with Progress(*columns, console=self._console) as live:
             self._live = live
             for stage in self._stages:
-                row = live.add_task(stage.title, total=None, start=False, status=None)
+                row = live.add_task(stage.title, total=1, start=False, status=None)
                 self._rows[stage.key] = (live, row)
             yield
         self._live = None
@@ -93,13 +95,19 @@ class Display:
         live.update(row, total=total, completed=completed, status=status)
 
     def _print_line(self, status: StageStatus) -> None:
-        state, when = self._told.get(status.key, ("", 0.0))
-        if status.state == state and (state != "running" or time.monotonic() - when < LINE_EVERY_S):
-            return
-        self._told[status.key] = (status.state, time.monotonic())
-        text = f"{status.title}: {status.state}"
+        told = self._told.get(status.key)
         details = describe(status.progress) if status.state == "running" else ""
-        self._console.print(f"{text}  {details}".rstrip(), markup=False, highlight=False, soft_wrap=True)
+        line = f"{status.title}: {status.state}  {details}".rstrip()
+        if told and told.state == status.state and (told.line == line or time.monotonic() - told.when < LINE_EVERY_S):
+            return
+        self._told[status.key] = _Told(status.state, line, time.monotonic())
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Told(NamedTuple):
+    state: str
+    line: str
+    when: float
 
 
 class _State(ProgressColumn):
