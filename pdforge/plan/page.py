@@ -34,7 +34,7 @@ def print_plans(plans: Sequence[Plan], root: Path, console: Console) -> None:
     stages = merged_stages(plans)
     console.print(_stage_table(stages, plans, root))
     if done := done_keys(plans, root):
-        console.print(Text(f"{len(done)} of {len(stages)} stages are done and will be skipped", "green"))
+        console.print(Text(f"✓ {len(done)} of {len(stages)} stages are done and will be skipped", "green"))
     for reason in dict.fromkeys(filter(None, map(unsupported, plans))):
         console.print(Text(f"can be planned, not run: {reason}", "yellow"))
     console.print()
@@ -68,14 +68,14 @@ def _stage_table(stages: Sequence[Stage], plans: Sequence[Plan], root: Path) -> 
         figure = figures[stage.key]
         done = _is_done(stage, root)
         table.add_row(
-            str(numbers[stage.key]),
+            f"{numbers[stage.key]} ✓" if done else str(numbers[stage.key]),
             Text(stage.title),
             ", ".join(str(numbers[key]) for key in stage.needs) or "–",
             "" if figure.steps is None else f"{figure.steps:,}",
             count(figure.tokens),
             _flops(stage, figure),
             _disk(figure),
-            Text(stage.directory + (" (done)" if done else "")),
+            Text(stage.directory),
             style="dim" if done else "",
         )
     return table
