@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.recipe.schema import DISCRIMINATORS, Shape, Site, fields, site
-from pdforge.recipe.tree import Mapping, Node, Scalar, Sequence, dotted, locate
+from pdforge.recipe.tree import Mapping, Node, Scalar, Sequence, dotted, locate, plain
 
 _LONGEST = 60
 _YAML_1_1 = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
@@ -56,7 +56,7 @@ def _diagnose(items: list[tuple[Site, Any]], root: Node) -> Diagnostic:
         case "extra_forbidden":
             return _unknown_key(at, root)
         case "union_tag_invalid":
-            return _unknown_kind(at, item["ctx"]["tag"], root)
+            return _unknown_kind(at, root)
         case "union_tag_not_found":
             return _no_kind(at, root)
     path, place, _ = locate(root, at.path)
@@ -111,9 +111,10 @@ def _unknown_key(at: Site, root: Node) -> Diagnostic:
     return _error("PD003", message, place, _suggest(key, known, "its keys are"), dotted(at.path))
 
 
-def _unknown_kind(at: Site, tag: str, root: Node) -> Diagnostic:
+def _unknown_kind(at: Site, root: Node) -> Diagnostic:
     key = at.shape.discriminator or "kind"
-    path, place, _ = locate(root, (*at.path, key))
+    path, place, node = locate(root, (*at.path, key))
+    tag = plain(node)
     message = f"{key} of {dotted(at.path)} is {quote(tag)}"
     helping = f"{_did_you_mean(str(tag), at.shape.tags)} it must be one of {', '.join(at.shape.tags)}".strip()
     return _error("PD006", message, place, helping, dotted(path))

@@ -152,7 +152,10 @@ class _Reader:
         entries: dict[str, Entry] = {}
         while not isinstance(event := next(events), MappingEndEvent):
             key = self._node(event, events, depth + 1)
-            value = self._node(next(events), events, depth + 1)
+            inner = next(events)
+            value = self._node(inner, events, depth + 1)
+            if isinstance(inner, ScalarEvent) and not inner.value and inner.implicit[0]:
+                value = Scalar(None, key.place)  # nothing is written; ruamel's mark is at whatever comes next
             name = self._key(event, key)
             if name in entries:
                 self._report(

@@ -24,6 +24,8 @@ MISTAKES = {
     "no such count": ("train_tokens: 1.5M", "train_tokens: ¦99999999999T", "PD005", "it must be at most", ""),
     "negative": ("layers: 4", "layers: ¦-4", "PD005", "layers is -4; it must be more than 0", ""),
     "null": ("train_tokens: 1.5M", "train_tokens: ¦null", "PD005", "train_tokens is null; it must be a whole", ""),
+    "nothing": ("train_tokens: 1.5M", "¦train_tokens:", "PD005", "train_tokens is null; it must be a whole", ""),
+    "number for kind": ("kind: pretrain\n", "kind: ¦5\n", "PD006", "kind of teacher.model is 5", "huggingface"),
     "percentage": ("warmup: 10%", "warmup: ¦110%", "PD005", "warmup is '110%'; it must be at most 1", ""),
     "bad percentage": ("warmup: 10%", "warmup: ¦x%", "PD005", "'x%'; it must be a fraction such as 0.1", ""),
     "YAML 1.1 yes": (
