@@ -6,8 +6,20 @@ import io
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from pdforge.recipe.models import Recipe
+
+
+class _Representer(SafeRepresenter):
+    """ruamel writes some line breaks (U+0085) bare and reads them back as spaces: such text is quoted and escaped."""
+
+    def text(self, value: str) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Representer.add_representer(str, _Representer.text)
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -18,6 +30,7 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as a YAML file that loads to an equal recipe."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 10_000

@@ -22,6 +22,15 @@ def test_gallery_recipes_survive_a_dump(name: str) -> None:
 RECIPE = load(SOUND)[0].recipe
 
 
+@pytest.mark.parametrize(
+    "character", ["\x00", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\xa0", "\u2028", "\ufeff", "\U0001f600"]
+)
+def test_every_kind_of_character_survives_a_dump(character: str) -> None:
+    for text in (character, f"a{character}b", f"{character}: # '\"", f"\n{character}\n"):
+        recipe = RECIPE.model_copy(update={"description": text})
+        assert load(dump_recipe(recipe))[0].recipe == recipe
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     description=st.text(),
