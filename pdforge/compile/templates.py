@@ -7,6 +7,7 @@ filter to forget: as a Python literal in Python files, as one word in shell scri
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -68,7 +69,10 @@ def _environment(language: Language) -> jinja2.Environment:
 
 
 def _python(value: Any) -> str:
-    return value.text if isinstance(value, Name) else repr(value)
+    if isinstance(value, Name):
+        return value.text
+    # JSON's string syntax is a subset of Python's, and its double quotes are what people write
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _shell(value: Any) -> str:

@@ -1,0 +1,124 @@
+"""The pieces of pdforge.titan that need no training run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+from torchtitan.components.optimizer import LRSchedulersContainer
+
+import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
+from pdforge.recipe.models import LearningRateSchedule
+from pdforge.recipe.parts.architecture import Architecture
+from pdforge.recipe.sizes import parameter_count
+from pdforge.schedules import learning_rate_factor, learning_rate_phases
+from pdforge.titan.models import decoder
+from pdforge.titan.packing import pack, unpack
+
+
+def test_packing_keeps_every_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([[5, -100, 2**24 - 1]])
+    ids = torch.randint(0, 2**24, (1, 3, 7), generator=generator).int()
+    logprobs = -torch.rand(1, 3, 7, generator=generator) * 50
+    logprobs[0, 1, 3:] = -torch.inf
+    got = unpack(pack(labels, ids, logprobs))
+    assert torch.equal(got[0], labels)
+    assert torch.equal(got[1], ids.long())
+    assert torch.equal(got[2], logprobs)
+
+
+@pytest.mark.parametrize("total", [7, 100, 146])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"schedule": "wsd", "warmup": 0.1, "decay": 0.2, "floor": 0.1},
+        {"schedule": "wsd", "warmup": 0.0, "decay": 0.0},
+        {"schedule": "cosine", "warmup": 0.05, "floor": 0.0},
+        {"schedule": "constant", "warmup": 0.5},
+    ],
+)
+def test_the_plans_learning_rate_is_torchtitans(schedule, total) -> None:
+    typed = TypeAdapter(LearningRateSchedule).validate_python(schedule)
+    warmup, decay, floor = learning_rate_phases(typed, total)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    config = LRSchedulersContainer.Config(
+        total_steps=total,
+        warmup_steps=warmup,
+        decay_ratio=decay / total,
+        decay_type="cosine",
+        min_lr_factor=floor,
+    )
+    theirs = config.build(optimizers=[optimizer], training_steps=total)
+    for step in range(1, total + 1):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(learning_rate_factor(typed, step, total), abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+SHAPES = {
+    "llama3": {"hidden": 64, "ffn": 96, "layers": 2, "heads": 4, "kv_heads": 2},
+    "qwen3": {"hidden": 64, "ffn": 96, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 24},
+}
+
+
+def build(family: str, *, tied: bool, vocabulary: int = 97, length: int = 48) -> tuple[nn.Module, Architecture]:
+    shape = {"head_dim": 16, **SHAPES[family]}
+    spec = decoder(
+        family=family,
+        vocabulary=vocabulary,
+        sequence_length=length,
+        rope_theta=5e5,
+        tied_embeddings=tied,
+        **shape,
+    )
+    with torch.device("meta"):
+        model = spec.model.build()
+    model.to_empty(device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model.init_weights(buffer_device=None)
+    return model.eval(), Architecture(family=family, tied_embeddings=tied, **SHAPES[family])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", ["llama3", "qwen3"])
+def test_the_plans_parameter_count_is_torchtitans(family, tied) -> None:
+    model, architecture = build(family, tied=tied)
+    assert parameter_count(architecture, 97).total == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen3"])
+def test_packed_documents_do_not_see_each_other(family) -> None:
+    """Logits of the second document are the same bits whatever the first one says, and those it has alone."""
+    model, _ = build(family, tied=False)
+    first, second = 20, 28
+    tokens = torch.randint(0, 97, (2, 48), generator=torch.Generator().manual_seed(1))
+    other = tokens.clone()
+    other[:, :first] = torch.randint(0, 97, (2, first), generator=torch.Generator().manual_seed(2))
+    positions = torch.cat([torch.arange(first), torch.arange(second)])[None].expand(2, -1)
+
+    def logits(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        masks = model.get_attention_masks(positions=positions)
+        with torch.no_grad():
+            return model(tokens, positions=positions, attention_masks=masks)
+
+    packed, changed = logits(tokens, positions), logits(other, positions)
+    assert not torch.equal(packed[:, :first], changed[:, :first])
+    assert torch.equal(packed[:, first:], changed[:, first:])
+    alone = logits(tokens[:, first:], positions[:, first:])
+    torch.testing.assert_close(packed[:, first:], alone, rtol=0, atol=1e-5)
+
+
+def test_without_the_document_mask_they_would(monkeypatch) -> None:
+    """The test above can fail: one document as far as the positions say, and the second half depends on the first."""
+    model, _ = build("llama3", tied=False)
+    tokens = torch.randint(0, 97, (1, 48), generator=torch.Generator().manual_seed(1))
+    other = tokens.clone()
+    other[:, :20] = 0
+    positions = torch.arange(48)[None]
+    masks = model.get_attention_masks(positions=positions)
+    with torch.no_grad():
+        a, b = (model(t, positions=positions, attention_masks=masks) for t in (tokens, other))
+    assert not torch.equal(a[:, 20:], b[:, 20:])
