@@ -17,14 +17,12 @@ class Truncated:
         logprobs: float32 [N, K], natural-log probabilities of the *full* softmax at τ=1; padding is -inf.
         count: int64 [N], entries kept.
         mass: float32 [N], probability kept.
-        entropy: float32 [N], of the full distribution, in nats.
     """
 
     ids: Tensor
     logprobs: Tensor
     count: Tensor
     mass: Tensor
-    entropy: Tensor
 
 
 @torch.no_grad()
@@ -39,9 +37,6 @@ def truncate(logits: Tensor, top_p: float, top_k: int) -> Truncated:
         top_k: at least 1; K of the result is min(top_k, V).
     """
     logprobs = torch.log_softmax(logits.float(), dim=-1)
-    probabilities = logprobs.exp()
-    # -inf · 0 is NaN: a token that cannot occur adds no entropy
-    entropy = -torch.where(probabilities > 0, probabilities * logprobs, 0.0).sum(-1)
     kept, ids = _most_probable(logprobs, min(top_k, logits.shape[-1]))
     share = kept.exp()
     before = share.cumsum(-1) - share
@@ -52,7 +47,6 @@ def truncate(logits: Tensor, top_p: float, top_k: int) -> Truncated:
         logprobs=torch.where(keep, kept, -torch.inf),
         count=keep.sum(-1),
         mass=torch.where(keep, share, 0.0).sum(-1),
-        entropy=entropy,
     )
 
 

@@ -108,9 +108,9 @@ class _Teacher:
             truncate(self._model.logits(chunk), self._job.truncation.top_p, self._job.truncation.top_k)
             for chunk in hidden.flatten(0, 1).split(rows)
         ]
-        count, mass, entropy, ids, logprobs = (
+        count, mass, ids, logprobs = (
             torch.cat([getattr(part, name) for part in parts]).cpu().numpy()
-            for name in ("count", "mass", "entropy", "ids", "logprobs")
+            for name in ("count", "mass", "ids", "logprobs")
         )
         length = inputs.shape[1]
         for row in range(inputs.shape[0]):
@@ -121,7 +121,6 @@ class _Teacher:
                 ids=ids[own][kept].astype(np.int32),
                 logprobs=logprobs[own][kept],
                 mass=mass[own],
-                entropy=entropy[own],
             )
 
 

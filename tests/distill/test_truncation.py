@@ -29,7 +29,6 @@ def test_kept_values_are_those_of_the_full_softmax() -> None:
     assert torch.equal(held.sum(-1), kept.count)
     torch.testing.assert_close(kept.logprobs.double()[held], full.gather(1, kept.ids)[held], rtol=0, atol=1e-5)
     torch.testing.assert_close(kept.mass.double(), (full.gather(1, kept.ids).exp() * held).sum(-1), rtol=0, atol=1e-6)
-    torch.testing.assert_close(kept.entropy.double(), -(full.exp() * full).sum(-1), rtol=0, atol=1e-5)
 
 
 def test_impossible_tokens() -> None:
@@ -39,7 +38,6 @@ def test_impossible_tokens() -> None:
     assert kept.count.tolist() == [1, 2]
     assert kept.ids[0, 0] == 2
     assert kept.ids[1, :2].tolist() == [1, 4]
-    assert kept.entropy.tolist() == pytest.approx([0.0, 0.6931472])
 
 
 @settings(max_examples=60, deadline=None)
