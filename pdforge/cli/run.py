@@ -73,7 +73,8 @@ def run_command(
 def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, retry: bool) -> None:
     from pdforge.launch.display import Display  # noqa: PLC0415 - as above
     from pdforge.launch.drive import Drive, StopRequested, StopSwitch  # noqa: PLC0415
-    from pdforge.launch.status import StageStatus, merged_stages  # noqa: PLC0415
+    from pdforge.launch.status import StageStatus  # noqa: PLC0415
+    from pdforge.plan.model import merged_stages  # noqa: PLC0415
     from pdforge.report.summary import print_summary  # noqa: PLC0415
 
     stop, announced = StopSwitch(), 0

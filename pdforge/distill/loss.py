@@ -94,7 +94,7 @@ class _MixedLoss(torch.autograd.Function):
     """Forward and hand-written backward of the mixture; no collectives in backward."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # noqa: PLR0917 - autograd passes by position
+    def forward(  # noqa: PLR0917 - autograd passes by position
         ctx: Any,
         logits: Tensor,
         labels: Tensor,
@@ -129,7 +129,7 @@ class _MixedLoss(torch.autograd.Function):
         return total, lm_sum, kd_sum
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         logits, columns, weights, lse, lm_weight, kd_weight = ctx.saved_tensors
         result = torch.exp(logits.float() - lse[:, None])
         result.mul_((lm_weight + kd_weight * weights.sum(1))[:, None])

@@ -14,9 +14,8 @@ from pdforge.launch import local
 from pdforge.launch.attempts import request_stop, running_attempt
 from pdforge.launch.driver import find_driver
 from pdforge.launch.records import read_attempt
-from pdforge.launch.status import merged_stages
 from pdforge.layout import RunDirectory, StageDirectory
-from pdforge.plan.model import Plan
+from pdforge.plan.model import Plan, merged_stages
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from pdforge.errors import ExitCode, StageFailed
 from pdforge.launch.drive import write_runs
 from pdforge.launch.driver import find_driver
 from pdforge.launch.outcome import last_lines
-from pdforge.launch.status import merged_stages
 from pdforge.layout import RunDirectory, StageDirectory
-from pdforge.plan.model import Plan
+from pdforge.plan.model import Plan, merged_stages
 
 _START_TIMEOUT_S = 60.0
 

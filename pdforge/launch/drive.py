@@ -15,9 +15,9 @@ from pdforge.launch.driver import register, registered
 from pdforge.launch.lock import Lock, is_locked, try_lock
 from pdforge.launch.outcome import judge, stage_failed
 from pdforge.launch.records import read_attempt
-from pdforge.launch.status import StageStatus, merged_stages, stage_status
+from pdforge.launch.status import StageStatus, stage_status
 from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically
-from pdforge.plan.model import Plan, Stage
+from pdforge.plan.model import Plan, Stage, merged_stages
 
 PERIOD_S = 0.2
 MAX_FRUITLESS = 3

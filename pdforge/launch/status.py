@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,11 +46,6 @@ class StageStatus:
             "directory": str(self.directory),
             "log": str(self.log) if self.log else None,
         }
-
-
-def merged_stages(plans: Iterable[Plan]) -> list[Stage]:
-    """The stages of all plans, each once, in dependency order."""
-    return list({stage.key: stage for plan in plans for stage in plan.stages}.values())
 
 
 def stage_status(stage: Stage, root: Path) -> StageStatus:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pdforge.layout import StageDirectory
 from pdforge.plan.model import Plan
 from pdforge.report.results import stage_results
 from pdforge.schedules import is_zero
@@ -32,7 +33,7 @@ class Row:
     delta: float | None
     """Held-out loss minus that of the same recipe's student with α = 0 throughout."""
     seconds: float | None
-    """Of training."""
+    """Of the stage; None where it took more than one attempt, of which only the last is known."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def summarise(plans: Sequence[Plan], root: Path) -> list[Row]:
     for plan, result in zip(plans, results, strict=True):
         if is_zero(plan.recipe.objective.alpha):
             baselines.setdefault(plan.name, result.get("heldout_loss"))
-    students = [_student(plan, result, baselines) for plan, result in zip(plans, results, strict=True)]
+    students = [_student(plan, root, result, baselines) for plan, result in zip(plans, results, strict=True)]
     return [*dict.fromkeys(teachers.values()), *students]
 
 
@@ -103,7 +104,7 @@ def print_summary(plans: Sequence[Plan], root: Path, console: Console) -> None:
     console.print("held-out loss: nats a token, on documents that no model was trained on", style="dim")
 
 
-def _student(plan: Plan, result: dict[str, Any], baselines: dict[str, float | None]) -> Row:
+def _student(plan: Plan, root: Path, result: dict[str, Any], baselines: dict[str, float | None]) -> Row:
     figures = plan.figures.stages[plan.stages[-1].key]
     loss, baseline = result.get("heldout_loss"), baselines.get(plan.name)
     is_baseline = is_zero(plan.recipe.objective.alpha)
@@ -115,8 +116,12 @@ def _student(plan: Plan, result: dict[str, Any], baselines: dict[str, float | No
         tokens=result.get("tokens", figures.tokens),
         heldout_loss=loss,
         delta=None if loss is None or baseline is None or is_baseline else loss - baseline,
-        seconds=result.get("seconds"),
+        seconds=_seconds(root / plan.stages[-1].directory, result),
     )
+
+
+def _seconds(directory: Path, result: dict[str, Any]) -> float | None:
+    return result.get("seconds") if len(StageDirectory(directory).all_attempts()) <= 1 else None
 
 
 def _teacher(plan: Plan, root: Path) -> Row:
@@ -134,5 +139,5 @@ def _teacher(plan: Plan, root: Path) -> Row:
         tokens=result.get("tokens", figures.tokens if figures else None),
         heldout_loss=loss,
         delta=None,
-        seconds=result.get("seconds"),
+        seconds=_seconds(root / pretrained.directory, result) if pretrained else None,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
 from torchtitan.protocols.model_spec import ModelSpec
 
 from pdforge.errors import EnvironmentFault
@@ -39,8 +40,8 @@ class FrozenModel:
             model.init_weights(buffer_device=None)
         weights = model.state_dict()
         try:
-            dcp.load(weights, checkpoint_id=str(checkpoint), no_dist=True)
-        except (dcp.api.CheckpointException, KeyError, ValueError, RuntimeError) as error:
+            load(weights, checkpoint_id=str(checkpoint), no_dist=True)
+        except (CheckpointException, KeyError, ValueError, RuntimeError) as error:
             raise EnvironmentFault(
                 f"the checkpoint {checkpoint} is not of the model that the recipe describes: {error}",
                 remedy="make the teacher's `architecture` and the vocabulary those of the checkpoint",

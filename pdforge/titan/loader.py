@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -61,8 +61,8 @@ class StoreLoader(BaseDataLoader):
 
         tokens: str = ""
         """The token store."""
-        split: str = "train"
-        """`train` or `validation`."""
+        split: Literal["train", "validation"] = "train"
+        """Which part of the store."""
         samples: int | None = None
         """Samples 0 … samples-1 of the split are read; None: all of them."""
         logits: str | None = None

@@ -39,6 +39,8 @@ class StageMetrics(MetricsProcessor):
         self._directory = StageDirectory(Path(dump_folder))
         self._writes = torch.distributed.get_rank() == 0
         self._started: tuple[int, float] | None = None
+        self._reported = 0.0
+        self._lm_loss: float | None = None
         self.parts: Callable[[], dict[str, float]] = dict
         """Set by the trainer: the objective's parts at the current step, reduced over ranks."""
         self.heldout_loss: float | None = None
@@ -47,6 +49,7 @@ class StageMetrics(MetricsProcessor):
     def resume(self, step: int) -> None:
         """Drop the rows behind the step from which training goes on: they will be written again."""
         self._started = (step, time.monotonic())
+        self.report_progress(step, now=True)
         path = self._directory.metrics
         if not self._writes or not path.exists():
             return
@@ -67,7 +70,6 @@ class StageMetrics(MetricsProcessor):
         super().log(step, global_avg_loss, global_max_loss, grad_norm, extra_metrics=extra)
         if not self._writes:
             return
-        rate = self._tokens_per_second(step)
         row = {
             "step": step,
             "tokens": step * self.config.tokens_per_step,
@@ -76,19 +78,23 @@ class StageMetrics(MetricsProcessor):
             **parts,
             "learning_rate": max(value for key, value in extra.items() if key.startswith("lr/")),
             "grad_norm": grad_norm,
-            "tokens_per_second": rate,
+            "tokens_per_second": self._tokens_per_second(step),
         }
         with self._directory.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self.report_progress(step, row["lm_loss"], rate)
+        self._lm_loss = row["lm_loss"]
 
     def log_validation(self, loss: float, step: int, extra_metrics: dict[str, Any] | None = None) -> None:
         """torchtitan's log, and keep the loss."""
         super().log_validation(loss, step, extra_metrics)
         self.heldout_loss = loss
 
-    def report_progress(self, step: int, loss: float | None, rate: float | None, message: str = "") -> None:
-        """What `status` and the live display show."""
+    def report_progress(self, step: int, *, now: bool = False) -> None:
+        """What `status` and the live display show; at most once a second, unless it has to be `now`."""
+        if not self._writes or not (now or time.monotonic() - self._reported >= 1.0):
+            return
+        self._reported = time.monotonic()
+        rate = self._tokens_per_second(step)
         left = (self.config.steps - step) * self.config.tokens_per_step
         write_json(
             self._directory.progress,
@@ -97,10 +103,10 @@ class StageMetrics(MetricsProcessor):
                 "step": step,
                 "of": self.config.steps,
                 "unit": "steps",
-                "loss": loss,
+                "loss": self._lm_loss,
                 "tokens_per_second": rate,
                 "eta_seconds": left / rate if rate else None,
-                "message": message,
+                "message": "",
                 "time": time.time(),
             },
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ class DistillTrainer(Trainer):
 
         metrics: MetricsProcessor.Config = field(default_factory=StageMetrics.Config)
         alpha: AlphaSchedule = field(default_factory=lambda: Constant(value=0.0))
-        """α over the steps of the stage."""
+        """α over the steps of the learning-rate schedule."""
 
         def __post_init__(self) -> None:
             # super() does not find the base class of a dataclass with slots
@@ -43,11 +44,12 @@ class DistillTrainer(Trainer):
         super().__init__(config)
         loss = innermost(self.loss_fn)
         self.objective = loss if isinstance(loss, DistillationLoss) else None
-        self.stop_requested = lambda: False
+        self.stop_requested: Callable[[], bool] = lambda: False
         """Set by the stage: whether somebody asked this process to stop."""
         self.stopped = False
         """Whether training ended on request, before its last step, with everything saved."""
         self._saved_step = -1
+        self._schedule_steps = config.lr_scheduler.total_steps or config.training.steps
         if self.objective is not None:
             self.objective.to(self.device)
             self.metrics_processor.parts = self._parts
@@ -72,9 +74,11 @@ class DistillTrainer(Trainer):
     def train_step(self, data_iterator: Any) -> None:
         """One optimizer step at this step's α."""
         if self.objective is not None:
-            self.objective.alpha.fill_(alpha_at(self.config.alpha, self.step, self.config.training.steps))
+            # of the schedule's steps: a run cut short by hand (`--training.steps 10`) must follow the same curve
+            self.objective.alpha.fill_(alpha_at(self.config.alpha, self.step, self._schedule_steps))
             self.objective.sums.zero_()
         super().train_step(data_iterator)
+        self.metrics_processor.report_progress(self.step, now=self.step == self.config.training.steps)
 
     def should_continue_training(self) -> bool:
         """Until the last step, or until any rank was asked to stop: then all ranks save together and leave."""

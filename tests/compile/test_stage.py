@@ -16,6 +16,7 @@ from pdforge.plan.build import make_plans
 from pdforge.plan.model import Plan
 from pdforge.plan.profile import local_profile
 from pdforge.recipe.load import load_recipes
+from pdforge.stages.entry import read_job
 
 NASTY = [
     "plain",
@@ -74,8 +75,6 @@ def test_compiling_twice_writes_the_same_bytes(tmp_path) -> None:
 
 
 def test_job_json_is_the_stages_job(tmp_path) -> None:
-    from pdforge.stages.entry import read_job
-
     for stage in _plans(tmp_path)[-1].stages:
         assert read_job(write_stage(stage, tmp_path)) == stage.job
 

@@ -19,8 +19,9 @@ from pdforge.launch.attempts import running_attempt
 from pdforge.launch.drive import Detached, StopSwitch
 from pdforge.launch.lock import is_locked
 from pdforge.launch.records import read_attempt, read_ranks
-from pdforge.launch.status import merged_stages, run_status
+from pdforge.launch.status import run_status
 from pdforge.layout import StageDirectory, read_json
+from pdforge.plan.model import merged_stages
 
 
 def stage_of(root, part):
