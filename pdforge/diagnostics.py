@@ -21,6 +21,11 @@ class Place:
     line: int = 0
     column: int = 0
 
+    @property
+    def in_file(self) -> bool:
+        """Whether `file` names a file, and not an option or standard input."""
+        return not self.file.startswith(("--set ", "<stdin>"))
+
     def __str__(self) -> str:
         return ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
 

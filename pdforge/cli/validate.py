@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pdforge.cli.options import SetOption, VariantOption
 from pdforge.cli.render.as_json import diagnostic_values, to_json
-from pdforge.cli.render.concise import concise
-from pdforge.cli.render.error import print_error
-from pdforge.cli.render.text import print_diagnostics
+from pdforge.cli.render.plain import plural
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.errors import ExitCode, RecipeError, UsageError
 from pdforge.recipe.gallery import is_part
@@ -32,6 +29,9 @@ class Format(StrEnum):
     TEXT = "text"
     CONCISE = "concise"
     JSON = "json"
+    GITHUB = "github"
+    SARIF = "sarif"
+    MARKDOWN = "markdown"
 
 
 @dataclass
@@ -73,6 +73,7 @@ def validate_command(
     pdforge validate recipes/
     pdforge validate pd_star --set objective.temperature=5
     pdforge show quickstart --variant pd | pdforge validate - --format json
+    pdforge validate recipes/ --format sarif > pdforge.sarif
     ```
     """
     outcome = _Outcome()
@@ -84,11 +85,14 @@ def validate_command(
         except UsageError as error:
             outcome.unreadable.append(error)
     outcome.findings += [warning for recipe in outcome.recipes for warning in recipe.warnings]
-    outcome.findings = [d for d in dict.fromkeys(outcome.findings) if _wanted(d.code, select, ignore)]
+    wanted = {d for d in outcome.findings if _wanted(d.code, select, ignore)}
+    outcome.findings = sorted(wanted, key=lambda d: (d.place, d.code, d.field, d.message))
     _print(outcome, output)
-    for unreadable in outcome.unreadable:
-        print_error(unreadable)
     if outcome.unreadable:
+        from pdforge.cli.render.error import print_error  # noqa: PLC0415 - rich is slow to load
+
+        for unreadable in outcome.unreadable:
+            print_error(unreadable)
         raise typer.Exit(ExitCode.COULD_NOT_RUN)
     if outcome.count(Severity.ERROR) and not exit_zero:
         raise typer.Exit(ExitCode.FINDINGS)
@@ -134,25 +138,49 @@ def _wanted(code: str, select: Iterable[str] | None, ignore: Iterable[str] | Non
 
 
 def _print(outcome: _Outcome, output: Format) -> None:
+    """Print findings in a format; each loads only what it needs, since the whole command is to be quick."""
+    if output is Format.TEXT:
+        _print_text(outcome)
+    else:
+        sys.stdout.write(_rendered(outcome, output))
+
+
+def _print_text(outcome: _Outcome) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from pdforge.cli.render.text import print_diagnostics  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    print_diagnostics(console, outcome.findings, outcome.sources)
+    console.print(_summary(outcome), markup=False, soft_wrap=True)
+
+
+def _rendered(outcome: _Outcome, output: Format) -> str:
     match output:
-        case Format.TEXT:
-            console = Console(highlight=False)
-            print_diagnostics(console, outcome.findings, outcome.sources)
-            console.print(_summary(outcome), markup=False, soft_wrap=True)
-        case Format.CONCISE:
-            sys.stdout.write(concise(outcome.findings))
+        case Format.GITHUB:
+            from pdforge.cli.render.github import github  # noqa: PLC0415
+
+            return github(outcome.findings, outcome.unreadable)
+        case Format.SARIF:
+            from pdforge.cli.render.sarif import sarif  # noqa: PLC0415
+
+            return sarif(outcome.findings, outcome.unreadable)
+        case Format.MARKDOWN:
+            from pdforge.cli.render.markdown import markdown  # noqa: PLC0415
+
+            return markdown(outcome.findings, _summary(outcome))
         case Format.JSON:
             recipes = [{"name": r.name, "variant": r.variant, "source": r.source} for r in outcome.recipes]
             found = [diagnostic_values(d) for d in outcome.findings]
-            sys.stdout.write(to_json({"recipes": recipes, "diagnostics": found}) + "\n")
+            return to_json({"recipes": recipes, "diagnostics": found}) + "\n"
+        case _:
+            from pdforge.cli.render.concise import concise  # noqa: PLC0415
+
+            return concise(outcome.findings)
 
 
 def _summary(outcome: _Outcome) -> str:
     errors, warnings = outcome.count(Severity.ERROR), outcome.count(Severity.WARNING)
     names = f": {', '.join(r.name for r in outcome.recipes)}" if 0 < len(outcome.recipes) <= 8 else ""
-    sound = f"{_plural(len(outcome.recipes), 'sound recipe')}{names}"
-    return f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}; {sound}"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+    sound = f"{plural(len(outcome.recipes), 'sound recipe')}{names}"
+    return f"{plural(errors, 'error')}, {plural(warnings, 'warning')}; {sound}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pdforge.cli.render.text import printable
+from pdforge.cli.render.plain import printable
 from pdforge.diagnostics import Diagnostic
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from pdforge.cli.render.plain import printable
 from pdforge.diagnostics import Diagnostic, Place, Severity
 
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
@@ -21,11 +22,6 @@ def print_diagnostics(
     """Print findings one below the other; `sources` holds texts that are no files (stdin) by their place's name."""
     for diagnostic in diagnostics:
         console.print(_format(diagnostic, sources or {}), soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """`text` in one line without control characters: what a file holds must not steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _format(diagnostic: Diagnostic, sources: Mapping[str, str]) -> Text:
