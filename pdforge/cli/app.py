@@ -21,6 +21,7 @@ COMMANDS = {
     "show": "Recipes",
     "explain": "Recipes",
     "recipes": "Recipes",
+    "diff": "Recipes",
     "plan": "From recipe to job",
     "compile": "From recipe to job",
     "run": "Runs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -38,15 +38,27 @@ if TYPE_CHECKING:
     from pdforge.recipe.load import LoadedRecipe
 
 
-def make_plans(loaded: Sequence[LoadedRecipe], profile: Profile, root: Path) -> list[Plan]:
+def make_plans(
+    loaded: Sequence[LoadedRecipe],
+    profile: Profile,
+    root: Path,
+    *,
+    fingerprint_of: Callable[[Sequence[Corpus]], str] = fingerprint,
+) -> list[Plan]:
     """One plan per loaded recipe, in their order.
+
+    Args:
+        loaded: the recipes.
+        profile: where they would run.
+        root: the storage root.
+        fingerprint_of: what names the content of corpora; another than the default where they cannot be read.
 
     Raises:
         UsageError: a batch does not fit the profile, there are too few tokens, or two variants are the same run.
         EnvironmentFault, StoreError: corpus, tokenizer or teacher is not there.
     """
     fingerprints: dict[Corpus, str] = {}
-    plans = [_Builder(one, profile, root, fingerprints).plan() for one in loaded]
+    plans = [_Builder(one, profile, root, fingerprints, fingerprint_of).plan() for one in loaded]
     seen: dict[str, Plan] = {}
     for plan in plans:
         twin = seen.setdefault(plan.hash, plan)
@@ -66,9 +78,16 @@ def steps_of(training: Training, train_tokens: int, sequence_length: int) -> int
 class _Builder:
     """Builds the stages of one run, each from those it needs."""
 
-    def __init__(self, loaded: LoadedRecipe, profile: Profile, root: Path, fingerprints: dict[Corpus, str]) -> None:
+    def __init__(
+        self,
+        loaded: LoadedRecipe,
+        profile: Profile,
+        root: Path,
+        fingerprints: dict[Corpus, str],
+        fingerprint_of: Callable[[Sequence[Corpus]], str],
+    ) -> None:
         self.loaded, self.recipe, self.profile, self.root = loaded, loaded.recipe, profile, root
-        self.fingerprints = fingerprints
+        self.fingerprints, self.fingerprint_of = fingerprints, fingerprint_of
         self.tokenizer = tokenizer_facts(self.recipe.data.tokenizer)
         self.train_sequences = self.recipe.data.train_tokens // self.recipe.data.sequence_length
 
@@ -91,7 +110,7 @@ class _Builder:
         data = self.recipe.data
         corpus = _absolute(data.corpus)
         if corpus not in self.fingerprints:
-            self.fingerprints[corpus] = fingerprint([corpus])
+            self.fingerprints[corpus] = self.fingerprint_of([corpus])
         validation = max(1, data.validation_tokens // data.sequence_length)
         identity = identities.tokenize_identity(
             data,

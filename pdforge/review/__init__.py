@@ -1,0 +1,1 @@
+"""Reviewing a change: what two recipes, or runs, differ in, and what that means."""
