@@ -21,9 +21,14 @@ from pdforge.plan.profile import Profile
 from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
 from pdforge.recipe.models import (
     Corpus,
+    HuggingFaceCorpus,
     HuggingFaceTeacher,
+    LiveLogits,
+    MixtureCorpus,
+    OnlineLogits,
     PretrainedHere,
     PretrainedTokenizer,
+    Teacher,
     TeacherModel,
     TorchtitanTeacher,
     Training,
@@ -71,8 +76,8 @@ def make_plans(
 
 
 def steps_of(training: Training, train_tokens: int, sequence_length: int) -> int:
-    """Whole optimizer steps in the tokens of a training stage; at least 1."""
-    return max(1, (training.tokens or train_tokens) // (training.batch.global_ * sequence_length))
+    """The optimizer steps of a training stage, or the whole ones in its tokens; at least 1."""
+    return training.steps or max(1, (training.tokens or train_tokens) // (training.batch.global_ * sequence_length))
 
 
 class _Builder:
@@ -92,7 +97,8 @@ class _Builder:
         self.train_sequences = self.recipe.data.train_tokens // self.recipe.data.sequence_length
 
     def plan(self) -> Plan:
-        before = [self.tokenize, *([self.teacher] if self.capture and self.teacher else [])]
+        distils = self.capture or self.live
+        before = [self.tokenize, *([self.teacher] if distils and self.teacher else [])]
         stages = [*before, *([self.capture] if self.capture else []), self.train]
         return Plan(
             name=self.recipe.recipe,
@@ -163,16 +169,37 @@ class _Builder:
         return self.shared(job, needs=[self.tokenize], processes=self.profile.processes)
 
     @cached_property
-    def capture(self) -> Stage | None:
-        """The stage that captures the teacher's distributions; None where no step gives them weight."""
-        teacher, training = self.recipe.teacher, self.recipe.training
+    def distilled(self) -> Teacher | None:
+        """The teacher; None where no step gives it weight."""
         if is_zero(self.recipe.objective.alpha):
             return None
-        if teacher is None:
+        if self.recipe.teacher is None:
             raise UsageError(
                 f"{self.loaded.name}: α is not 0 throughout, and there is no teacher",
                 remedy="add `teacher`, or set objective.alpha to 0",
             )
+        return self.recipe.teacher
+
+    @cached_property
+    def live(self) -> tuple[ModelSource | HuggingFaceSource, str] | None:
+        """The teacher that runs beside the student, and the identity of its distributions; None where they are
+        stored.
+        """
+        teacher = self.distilled
+        if teacher is None or not isinstance(teacher.logits, LiveLogits):
+            return None
+        source, source_identity = self.teacher_source(teacher.model)
+        precision, _ = self.capture_numerics(teacher.model)
+        named = identities.live_identity(teacher=source_identity, truncation=teacher.truncation, precision=precision)
+        return source, named
+
+    @cached_property
+    def capture(self) -> Stage | None:
+        """The stage that captures the teacher's distributions; None where nothing is stored of them."""
+        teacher, training = self.distilled, self.recipe.training
+        if teacher is None or isinstance(teacher.logits, LiveLogits):
+            return None
+        from_step = teacher.logits.from_step if isinstance(teacher.logits, OnlineLogits) else None
         source, source_identity = self.teacher_source(teacher.model)
         precision, micro = self.capture_numerics(teacher.model)
         sequences = self.steps(training, "training") * training.batch.global_
@@ -183,6 +210,7 @@ class _Builder:
             truncation=teacher.truncation,
             precision=precision,
             shard_sequences=teacher.logits.shard_sequences,
+            from_step=from_step,
         )
         job = CaptureJob(
             identity=identity,
@@ -194,6 +222,7 @@ class _Builder:
             sequences=sequences,
             truncation=teacher.truncation,
             shard_sequences=teacher.logits.shard_sequences,
+            from_step=from_step,
             micro=micro,
             device=self.profile.device,
             precision=precision,
@@ -216,32 +245,35 @@ class _Builder:
             sequence_length=recipe.data.sequence_length,
             training=recipe.training,
             objective=recipe.objective,
-            truncation=recipe.teacher.truncation if capture and recipe.teacher else None,
+            truncation=self.distilled.truncation if self.distilled else None,
             steps=self.steps(recipe.training, "training"),
             tokens=self.output(self.tokenize.directory),
             logits=self.output(capture.directory) if capture else None,
+            teacher=self.live[0] if self.live else None,
             device=self.profile.device,
             processes=self.profile.processes,
             output=self.output(directory),
         )
-        needs = [self.tokenize, *([capture] if capture else [])]
+        teacher = [self.teacher] if self.live and self.teacher else []
+        needs = [self.tokenize, *teacher, *([capture] if capture else [])]
         return _stage(job, directory=directory, needs=needs, processes=self.profile.processes, shared=False)
 
     @cached_property
     def train_identity(self) -> str:
         recipe, capture = self.recipe, self.capture
+        logits = capture.identity if capture else self.live[1] if self.live else None
         return identities.train_identity(
             recipe.student.architecture,
             recipe.training,
             recipe.objective,
             steps=self.steps(recipe.training, "training"),
             tokens=self.tokenize.identity,
-            logits=capture.identity if capture else None,
+            logits=logits,
         )
 
     @property
     def hash(self) -> str:
-        return identities.run_hash(self.train_identity)
+        return identities.run_hash(self.train_identity, self.recipe)
 
     @property
     def directory(self) -> str:
@@ -315,9 +347,12 @@ def _stage(job: Job, *, directory: str, needs: list[Stage], processes: int, shar
 
 def _absolute(part: Located) -> Located:
     """A corpus or tokenizer with a local path made absolute: a job's working directory is its own."""
+    if isinstance(part, MixtureCorpus):
+        sources = tuple(one.model_copy(update={"corpus": _absolute(one.corpus)}) for one in part.sources)
+        return part.model_copy(update={"sources": sources})
     path = getattr(part, "path", None)
     if path is None or "://" in path:
         return part
-    if isinstance(part, PretrainedTokenizer) and not Path(path).exists():
+    if isinstance(part, PretrainedTokenizer | HuggingFaceCorpus) and not Path(path).exists():
         return part  # a hub id
     return part.model_copy(update={"path": str(Path(path).absolute())})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pdforge.plan.jobs import CaptureJob, TokenizeJob, TrainJob
 from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
-from pdforge.recipe.models import Architecture, Recipe, TopPTopK
+from pdforge.recipe.models import Architecture, Recipe, TopPTopK, Truncation
 from pdforge.recipe.sizes import parameter_count
 
 BYTES_PER_ENTRY = 1.5
@@ -24,10 +24,12 @@ def estimate(recipe: Recipe, vocabulary: int, stages: Sequence[Stage]) -> Figure
     """The figures of a plan's stages."""
     length = recipe.data.sequence_length
     capture = next((stage.job for stage in stages if isinstance(stage.job, CaptureJob)), None)
+    live = next((stage.job for stage in stages if isinstance(stage.job, TrainJob) and stage.job.teacher), None)
+    teacher = capture.teacher if capture else live.teacher if live else None
     kept = kept_entries(capture.truncation, vocabulary) if capture else None
     return Figures(
         student=model_figures(recipe.student.architecture, vocabulary, length),
-        teacher=model_figures(capture.teacher.architecture, vocabulary, length) if capture else None,
+        teacher=model_figures(teacher.architecture, vocabulary, length) if teacher else None,
         kept_entries=kept,
         stages={stage.key: _stage_figures(stage, vocabulary, length, kept) for stage in stages},
     )
@@ -55,8 +57,10 @@ def flops_per_token(architecture: Architecture, vocabulary: int, sequence_length
     return 6 * (multiplying + attention)
 
 
-def kept_entries(truncation: TopPTopK, vocabulary: int) -> float | None:
+def kept_entries(truncation: Truncation, vocabulary: int) -> float | None:
     """Mean kept entries of a position where the paper measured them (its teacher's vocabulary, p = 0.95); else None."""
+    if not isinstance(truncation, TopPTopK):
+        return None
     if vocabulary != KEPT_ENTRIES_VOCABULARY or truncation.top_p != 0.95:
         return None
     return KEPT_ENTRIES.get(truncation.top_k)
@@ -69,20 +73,29 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int, kept: float | Non
             return StageFigures(tokens=tokens, bytes=tokens * (2 if vocabulary <= 1 << 16 else 4))
         case CaptureJob() as job:
             tokens = job.sequences * length
-            shape = job.teacher.architecture
+            most = job.truncation.top_k if isinstance(job.truncation, TopPTopK) else job.truncation.draws
             return StageFigures(
                 tokens=tokens,
-                flops=tokens * flops_per_token(shape, vocabulary, length) / 3 if shape else None,
+                flops=_forward_flops(job.teacher.architecture, tokens, vocabulary, length),
                 bytes=None if kept is None else round(tokens * kept * BYTES_PER_ENTRY),
-                bytes_at_most=round(tokens * min(job.truncation.top_k, vocabulary) * BYTES_PER_ENTRY),
+                bytes_at_most=round(tokens * min(most, vocabulary) * BYTES_PER_ENTRY),
             )
         case TrainJob() as job:
             tokens = job.steps * job.training.batch.global_ * length
             weights = parameter_count(job.architecture, vocabulary).total
+            flops: float | None = float(tokens * flops_per_token(job.architecture, vocabulary, length))
+            if job.teacher is not None and flops is not None:
+                beside = _forward_flops(job.teacher.architecture, tokens, vocabulary, length)
+                flops = None if beside is None else flops + beside
             kept_checkpoints = min(job.training.checkpoint.keep, -(-job.steps // job.training.checkpoint.every))
             return StageFigures(
                 steps=job.steps,
                 tokens=tokens,
-                flops=float(tokens * flops_per_token(job.architecture, vocabulary, length)),
+                flops=flops,
                 bytes=weights * _CHECKPOINT_BYTES * kept_checkpoints,
             )
+
+
+def _forward_flops(shape: Architecture | None, tokens: int, vocabulary: int, length: int) -> float | None:
+    """Of a forward pass alone, a third of training's; unknown where the shape is."""
+    return tokens * flops_per_token(shape, vocabulary, length) / 3 if shape else None

@@ -11,12 +11,13 @@ from typing import Any
 
 from pdforge import __version__
 from pdforge.identity import identity
-from pdforge.recipe.models import Architecture, Data, Objective, TopPTopK, Training
+from pdforge.recipe.models import Architecture, Data, Objective, Recipe, Training, Truncation
 from pdforge.schedules import is_zero
 from pdforge.versions import SPMD_TYPES, TORCH, TORCHTITAN
 
 _HOW_NOT_WHAT = {
-    "tokens": True,  # counted as whole steps instead
+    "tokens": True,  # counted as whole steps instead, as is
+    "steps": True,
     "batch": {"micro"},
     "parallelism": True,
     "checkpoint": True,
@@ -24,6 +25,7 @@ _HOW_NOT_WHAT = {
     "compile": True,
     "loss_chunks": True,
     "log_every": True,
+    "validate_every": True,
 }
 
 
@@ -51,9 +53,19 @@ def teacher_identity(architecture: Architecture, training: Training, *, steps: i
 
 
 def capture_identity(
-    *, teacher: str, tokens: str, sequences: int, truncation: TopPTopK, precision: str, shard_sequences: int
+    *,
+    teacher: str,
+    tokens: str,
+    sequences: int,
+    truncation: Truncation,
+    precision: str,
+    shard_sequences: int,
+    from_step: int | None = None,
 ) -> str:
-    """Of a logit store: the first `sequences` samples of `tokens` as `teacher` sees them."""
+    """Of a logit store: `sequences` samples of `tokens` as `teacher` sees them; with `from_step` as it saw them while
+    it was trained, from that step on.
+    """
+    online = {} if from_step is None else {"from_step": from_step}
     return _stage(
         "capture",
         needs=[teacher, tokens],
@@ -61,26 +73,38 @@ def capture_identity(
         truncation=truncation.model_dump(mode="json"),
         precision=precision,
         shard_sequences=shard_sequences,
+        **online,
     )
+
+
+def live_identity(*, teacher: str, truncation: Truncation, precision: str) -> str:
+    """Of the distributions of a teacher that runs beside the student: it stands for them where nothing is stored."""
+    return _stage("live", needs=[teacher], truncation=truncation.model_dump(mode="json"), precision=precision)
 
 
 def train_identity(
     architecture: Architecture, training: Training, objective: Objective, *, steps: int, tokens: str, logits: str | None
 ) -> str:
-    """Of a student. Where α is 0 at every step, nothing else of the objective matters, and `logits` is None."""
+    """Of a student. Where α is 0 at every step, nothing else of the objective matters, and `logits` is None.
+
+    `logits` is the identity of the logit store, or of a live teacher's distributions.
+    """
     return _stage(
         "train",
         needs=[tokens, *([logits] if logits else [])],
         architecture=_shape(architecture),
         training=_result(training),
-        objective=None if is_zero(objective.alpha) else objective.model_dump(mode="json"),
+        objective=None if is_zero(objective.alpha) else objective.model_dump(mode="json", exclude_none=True),
         steps=steps,
     )
 
 
-def run_hash(train: str) -> str:
-    """Of a run: its last stage's identity, which holds those of all stages before it, and pdforge's own version."""
-    return identity({"run": train, "pdforge": __version__})
+def run_hash(train: str, recipe: Recipe) -> str:
+    """Of a run: the student's identity, which holds those of all stages before it, what becomes of the student, and
+    pdforge's own version.
+    """
+    after = recipe.model_dump(mode="json", by_alias=True, include={"finetune", "export", "evaluate"}, exclude_none=True)
+    return identity({"run": train, "pdforge": __version__, **after})
 
 
 def _stage(kind: str, *, needs: list[str], **parts: Any) -> str:

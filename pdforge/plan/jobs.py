@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pdforge.recipe.models import Architecture, Corpus, Objective, Tokenizer, TopPTopK, Training
+from pdforge.recipe.models import Architecture, Corpus, Objective, Tokenizer, Training, Truncation
 
 
 class _Job(BaseModel):
@@ -47,28 +47,6 @@ class ModelSource(BaseModel):
     step: int
 
 
-class TrainJob(_Job):
-    """A training stage; everything that torchtitan needs is rendered into `train.py` from this."""
-
-    kind: Literal["pretrain-teacher", "train"]
-    architecture: Architecture
-    vocabulary: int
-    sequence_length: int
-    training: Training
-    objective: Objective | None
-    """None: language modelling only (a teacher)."""
-    truncation: TopPTopK | None
-    """How the stored distributions are cut on reading; None with no logit store."""
-    steps: int
-    tokens: str
-    """Token store."""
-    logits: str | None
-    """Logit store; None where no step gives it weight."""
-    device: Literal["cpu", "cuda"]
-    processes: int
-    output: str
-
-
 class HuggingFaceSource(BaseModel):
     """A causal language model of the Hugging Face hub, or a local directory in its format."""
 
@@ -83,6 +61,30 @@ class HuggingFaceSource(BaseModel):
     sequence_length: int
 
 
+class TrainJob(_Job):
+    """A training stage; everything that torchtitan needs is rendered into `train.py` from this."""
+
+    kind: Literal["pretrain-teacher", "train"]
+    architecture: Architecture
+    vocabulary: int
+    sequence_length: int
+    training: Training
+    objective: Objective | None
+    """None: language modelling only (a teacher)."""
+    truncation: Truncation | None
+    """How the teacher's distributions are cut; None without a teacher."""
+    steps: int
+    tokens: str
+    """Token store."""
+    logits: str | None
+    """Logit store; None where no step gives it weight, or the teacher is live."""
+    teacher: ModelSource | HuggingFaceSource | None = None
+    """The teacher that runs beside the student; None where its distributions are stored."""
+    device: Literal["cpu", "cuda"]
+    processes: int
+    output: str
+
+
 class CaptureJob(_Job):
     """Teacher over the token store → logit store."""
 
@@ -93,8 +95,10 @@ class CaptureJob(_Job):
     tokens_identity: str
     sequences: int
     """Samples 0 … sequences-1 of the `train` split are captured."""
-    truncation: TopPTopK
+    truncation: Truncation
     shard_sequences: int
+    from_step: int | None = None
+    """Captured while the teacher is pre-trained, from this step; None: afterwards."""
     micro: int
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]

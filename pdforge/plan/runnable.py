@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pdforge.environment import require_training_packages
 from pdforge.errors import UsageError
-from pdforge.plan.jobs import CaptureJob, HuggingFaceSource
+from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
 from pdforge.plan.model import Plan
+from pdforge.recipe.models import Sample
 
 
 def require_runnable(plans: Iterable[Plan]) -> None:
@@ -15,20 +16,59 @@ def require_runnable(plans: Iterable[Plan]) -> None:
 
     Raises:
         EnvironmentFault: as `require_training_packages`.
-        UsageError: a stage reads a teacher in a format that capture cannot load.
+        UsageError: a plan asks for what this version cannot do.
     """
     require_training_packages()
     for plan in plans:
         if reason := unsupported(plan):
             raise UsageError(
                 f"{plan.label}: {reason}",
-                remedy="teachers can be `kind: pretrain` (trained here) or `kind: torchtitan` (a checkpoint)",
+                remedy="leave that out of the recipe, or of this run: --set FIELD=VALUE",
             )
 
 
 def unsupported(plan: Plan) -> str:
     """What this version cannot do of a plan that is sound in itself; empty: nothing."""
-    capture = plan.stage("capture")
-    if capture and isinstance(capture.job, CaptureJob) and isinstance(capture.job.teacher, HuggingFaceSource):
-        return f"this version cannot capture from a Hugging Face model ({capture.job.teacher.path})"
-    return ""
+    lacking = list(dict.fromkeys(_lacking(plan)))
+    return f"this version cannot {'; nor '.join(lacking)}" if lacking else ""
+
+
+def _lacking(plan: Plan) -> Iterator[str]:
+    for stage in plan.stages:
+        match stage.job:
+            case CaptureJob() as job:
+                yield from _capture(job)
+            case TrainJob() as job:
+                yield from _train(job)
+    for field, verb in (("finetune", "fine-tune"), ("export", "export"), ("evaluate", "evaluate")):
+        if getattr(plan.recipe, field) is not None:
+            yield f"{verb} the student ({field})"
+
+
+def _capture(job: CaptureJob) -> Iterator[str]:
+    if isinstance(job.teacher, HuggingFaceSource):
+        yield f"capture from a Hugging Face model ({job.teacher.path})"
+    if job.from_step is not None:
+        yield "capture while the teacher is pre-trained (teacher.logits.mode online)"
+    if isinstance(job.truncation, Sample):
+        yield "capture sampled distributions (teacher.truncation.kind sample)"
+
+
+def _train(job: TrainJob) -> Iterator[str]:
+    if job.training.validate_every is not None:
+        yield "measure the held-out loss during training (validate_every)"
+    if job.training.checkpoint.interval is not None:
+        yield "save checkpoints by time (checkpoint.interval)"
+    if job.teacher is not None:
+        yield "run the teacher beside the student (teacher.logits.mode live)"
+    objective = job.objective
+    if objective is None or job.truncation is None:
+        return  # language modelling only: nothing else of the objective is read
+    if objective.loss.kind not in ("nll", "kld"):
+        yield f"minimise {objective.loss.kind} (objective.loss)"
+    if objective.tail != "renormalise":
+        yield f"treat the tail as {objective.tail} (objective.tail)"
+    if not isinstance(objective.temperature, float):
+        yield f"adapt the temperature by {objective.temperature.kind} (objective.temperature)"
+    if objective.token_filter is not None:
+        yield "leave positions out by entropy (objective.token_filter)"

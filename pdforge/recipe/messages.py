@@ -25,7 +25,8 @@ _MUST_BE: dict[str, Callable[[dict[str, Any]], str]] = {
     "finite_number": lambda _: "finite",
     "string_too_short": lambda _: "text that is not empty",
     "string_unicode": lambda _: "valid Unicode",
-    "too_long": lambda c: f"a list of {c['max_length']}",
+    "too_short": lambda c: f"a list of at least {c['min_length']}",
+    "too_long": lambda c: f"a list of at most {c['max_length']}",
     "int_type": lambda _: "a whole number",
     "int_parsing": lambda _: "a whole number",
     "float_type": lambda _: "a number",
@@ -42,6 +43,8 @@ def diagnose(error: ValidationError, root: Node) -> list[Diagnostic]:
     """One diagnostic a field, in pydantic's order."""
     by_field: dict[str, list[tuple[Site, Any]]] = {}
     for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # pydantic does not count the items that are wrong themselves
         at = site(item["loc"])
         kind = item["type"] if item["type"] in ("missing", "extra_forbidden") else ""
         by_field.setdefault(f"{kind} {dotted(at.path)}", []).append((at, item))

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
+from pdforge.recipe.parts.after import Evaluate, EvaluationTask, Expectation, Export, Finetune, Instructions
 from pdforge.recipe.parts.architecture import Architecture, Student
 from pdforge.recipe.parts.base import Model
 from pdforge.recipe.parts.data import (
     Corpus,
     Data,
+    HuggingFaceCorpus,
     JsonLinesCorpus,
+    MixtureCorpus,
+    ParquetCorpus,
     PretrainedTokenizer,
+    Source,
+    SourceCorpus,
     StandardLibraryCorpus,
     TextCorpus,
     Tokenizer,
     TrainedTokenizer,
 )
-from pdforge.recipe.parts.objective import KLD, NLL, Loss, Objective
+from pdforge.recipe.parts.objective import (
+    JSD,
+    KLD,
+    MSE,
+    NLL,
+    WTTM,
+    AdaKDEntropy,
+    AdaKDSpread,
+    AdaptiveTemperature,
+    Loss,
+    NormKD,
+    Objective,
+    ReverseKLD,
+    Temperature,
+    TokenFilter,
+)
 from pdforge.recipe.parts.schedules import (
     AlphaSchedule,
     Constant,
@@ -31,20 +56,31 @@ from pdforge.recipe.parts.schedules import (
 )
 from pdforge.recipe.parts.teacher import (
     HuggingFaceTeacher,
+    LiveLogits,
+    Logits,
     OfflineLogits,
+    OnlineLogits,
     PretrainedHere,
+    Sample,
     Teacher,
     TeacherModel,
     TopPTopK,
     TorchtitanTeacher,
+    Truncation,
 )
 from pdforge.recipe.parts.training import AdamW, Batch, Checkpointing, Parallelism, Training
 from pdforge.recipe.units import Name
 
 __all__ = [
+    "JSD",
     "KLD",
+    "MSE",
     "NLL",
+    "WTTM",
+    "AdaKDEntropy",
+    "AdaKDSpread",
     "AdamW",
+    "AdaptiveTemperature",
     "AlphaSchedule",
     "Architecture",
     "Batch",
@@ -53,7 +89,14 @@ __all__ = [
     "Corpus",
     "Cosine",
     "Data",
+    "Evaluate",
+    "EvaluationTask",
+    "Expectation",
+    "Export",
+    "Finetune",
+    "HuggingFaceCorpus",
     "HuggingFaceTeacher",
+    "Instructions",
     "JsonLinesCorpus",
     "LearningRateConstant",
     "LearningRateCosine",
@@ -61,25 +104,38 @@ __all__ = [
     "LearningRateWSD",
     "LinearDecrease",
     "LinearIncrease",
+    "LiveLogits",
+    "Logits",
     "Loss",
+    "MixtureCorpus",
     "Model",
+    "NormKD",
     "Objective",
     "OfflineLogits",
+    "OnlineLogits",
     "Parallelism",
+    "ParquetCorpus",
     "Period",
     "PretrainedHere",
     "PretrainedTokenizer",
     "Recipe",
+    "ReverseKLD",
+    "Sample",
+    "Source",
+    "SourceCorpus",
     "StandardLibraryCorpus",
     "Student",
     "Teacher",
     "TeacherModel",
+    "Temperature",
     "TextCorpus",
+    "TokenFilter",
     "Tokenizer",
     "TopPTopK",
     "TorchtitanTeacher",
     "TrainedTokenizer",
     "Training",
+    "Truncation",
     "WarmupStableDecay",
     "WarmupStableDecayOfRest",
 ]
@@ -102,3 +158,11 @@ class Recipe(Model):
     """What is minimised."""
     training: Training
     """How the student is trained."""
+    finetune: Finetune | None = None
+    """Supervised fine-tuning of the student; by default none."""
+    export: Export | None = None
+    """Write the student for other programs; by default it stays a torchtitan checkpoint."""
+    evaluate: Evaluate | None = None
+    """Downstream tasks; by default only the held-out loss is measured."""
+    expect: Annotated[tuple[Expectation, ...], Field(max_length=1000)] = ()
+    """What the run should reach, for the report."""

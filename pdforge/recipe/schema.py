@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from pydantic import Discriminator, Tag
 from pydantic.fields import FieldInfo
 
 from pdforge.recipe.models import Model, Recipe
@@ -23,9 +24,13 @@ class Shape:
     models: tuple[type[Model], ...] = ()
     discriminator: str | None = None
     item: Any = None
+    forms: dict[str, Shape] = field(default_factory=dict)
+    """By label, where values of several forms are told apart by looking at them (a number or a mapping)."""
 
     def member(self, tag: object) -> Shape:
-        """The model whose discriminator is `tag`; an empty shape where there is none."""
+        """The form labelled `tag`, or the model whose discriminator it is; an empty shape where there is none."""
+        if self.forms:
+            return self.forms.get(str(tag), Shape())
         return Shape(tuple(m for m in self.models if tag in tags(m, self.discriminator or "")))
 
     @property
@@ -54,6 +59,8 @@ def shape_of(annotation: Any, discriminator: str | None = None) -> Shape:
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *metadata = get_args(annotation)
+        if any(isinstance(m, Discriminator) for m in metadata):
+            return _forms(inner)
         named = [m.discriminator for m in metadata if isinstance(m, FieldInfo) and isinstance(m.discriminator, str)]
         return shape_of(inner, named[0] if named else discriminator)
     if origin in (Union, types.UnionType):
@@ -67,8 +74,19 @@ def shape_of(annotation: Any, discriminator: str | None = None) -> Shape:
     return Shape()
 
 
+def _forms(union: Any) -> Shape:
+    """The shape of a union whose members are labelled; its models are those of all of them."""
+    forms = {}
+    for member in get_args(union):
+        label = next(m.tag for m in get_args(member) if isinstance(m, Tag))
+        forms[str(label)] = shape_of(member)
+    return Shape(tuple(model for shape in forms.values() for model in shape.models), forms=forms)
+
+
 def field_shape(info: FieldInfo) -> Shape:
     """The shape of a model's field."""
+    if any(isinstance(m, Discriminator) for m in info.metadata):
+        return _forms(info.annotation)
     return shape_of(info.annotation, info.discriminator if isinstance(info.discriminator, str) else None)
 
 
@@ -94,7 +112,7 @@ def site(location: tuple[str | int, ...]) -> Site:
     shape, owner = ROOT, None
     path: list[str | int] = []
     for part in location:
-        if shape.discriminator:
+        if shape.discriminator or shape.forms:
             shape = shape.member(part)
         elif isinstance(part, int):
             path.append(part)

@@ -93,3 +93,8 @@ def leaves(node: Node, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Place]
 def dotted(path: FieldPath) -> str:
     """`objective.alpha.peak`."""
     return ".".join(str(part) for part in path)
+
+
+def path_of(text: str) -> FieldPath:
+    """The path that `dotted` wrote; `evaluate.tasks.0.task` counts in a list."""
+    return tuple(int(part) if part.isdigit() else part for part in text.split("."))

@@ -1,4 +1,4 @@
-"""Numbers as people write them: `100B`, `12.5M`, `8_388_608`, `10%`. A number means what its unit says.
+"""Numbers as people write them: `100B`, `12.5M`, `8_388_608`, `10%`, `2GiB`, `30m`. A number means what its unit says.
 
 A validator's ValueError says what would be accepted: it completes `it must be …`.
 """
@@ -14,9 +14,21 @@ from pydantic import AfterValidator, BeforeValidator, Field
 LARGEST_COUNT = 2**63 - 1
 """Counts are stored and compared as 64-bit integers."""
 
+_LONGEST_DURATION = 60
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _COUNT_SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
-_COUNT = re.compile(r"([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)\s*([kKMBGT]?)")
+_NUMBER = r"([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)"
+_COUNT = re.compile(_NUMBER + r"\s*([kKMBGT]?)")
+_SIZE_SUFFIX = {
+    **{suffix: 1000**power for power, letter in enumerate("kMGT", 1) for suffix in (letter, f"{letter}B")},
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
+    "": 1,
+    "B": 1,
+}
+_SIZE = re.compile(_NUMBER + r"\s*([kMGT]?B?|[KMGT]iB)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(rf"(?:{_NUMBER}\s*([smhd])\s*)+")
+_DURATION_PART = re.compile(_NUMBER + r"\s*([smhd])")
 
 
 def parse_count(value: Any) -> Any:
@@ -40,9 +52,45 @@ def parse_count(value: Any) -> Any:
     match = _COUNT.fullmatch(value.strip())
     if match is None:
         raise ValueError("a count such as 100B, 12.5M, 500k or 8_388_608")
-    exact = Decimal(match[1].replace("_", "")) * _COUNT_SUFFIX[match[2]]
+    return _whole(_scaled(match[1], _COUNT_SUFFIX[match[2]]), "a whole number")
+
+
+def parse_size(value: Any) -> Any:
+    """Bytes from `2GiB`, `12MB`, `12M` or a whole number.
+
+    Raises:
+        ValueError: text that is no size, a truth value, or a size that is not whole or beyond 64 bits.
+    """
+    if not isinstance(value, str):
+        return parse_count(value)
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("a size such as 2GiB, 500MB or 12_000_000")
+    return _whole(_scaled(match[1], _SIZE_SUFFIX[match[2]]), "a whole number of bytes")
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds from `45s`, `30m`, `2h`, `1d`, `1h30m` or a whole number of seconds.
+
+    Raises:
+        ValueError: text that is no duration, a truth value, or a duration that is not whole or beyond 64 bits.
+    """
+    if not isinstance(value, str):
+        return parse_count(value)
+    text = value.strip()
+    if len(text) > _LONGEST_DURATION or _DURATION.fullmatch(text) is None:
+        raise ValueError("a duration such as 30m, 2h or 1h30m")
+    total = sum(_scaled(number, _SECONDS[unit]) for number, unit in _DURATION_PART.findall(text))
+    return _whole(Decimal(total), "a whole number of seconds")
+
+
+def _scaled(number: str, factor: int) -> Decimal:
+    return Decimal(number.replace("_", "")) * factor
+
+
+def _whole(exact: Decimal, accepted: str) -> Any:
     if exact != exact.to_integral_value():
-        raise ValueError("a whole number")
+        raise ValueError(accepted)
     return parse_count(int(exact))
 
 
@@ -87,6 +135,12 @@ Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 
 Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
 """A seed of a random generator."""
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+"""A number of bytes."""
+
+Duration = Annotated[int, BeforeValidator(parse_duration), Field(gt=0)]
+"""A number of seconds."""
 
 Fraction = Annotated[float, BeforeValidator(parse_fraction), Field(ge=0, le=1)]
 """A number in [0, 1], or a percentage."""

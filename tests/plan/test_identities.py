@@ -38,6 +38,8 @@ TRAINING = [  # field of `training`, other value, whether it changes the result
     ("parallelism.data_replicate", "1", False),
     ("checkpoint.every", "7", False),
     ("checkpoint.keep", "5", False),
+    ("checkpoint.interval", "30m", False),
+    ("validate_every", "5", False),
     ("activation_checkpointing", "full", False),
     ("compile", "true", False),
     ("loss_chunks", "4", False),
@@ -68,11 +70,17 @@ OTHERS = [
     ("teacher.truncation.top_k", "10", CAPTURE),
     ("teacher.logits.shard_sequences", "16", CAPTURE),
     ("objective.loss.kind", "nll", TRAIN),
+    ("objective.loss", "{kind: jsd, beta: 0.3}", TRAIN),
+    ("objective.tail", "ghost", TRAIN),
+    ("objective.token_filter", "{skip_lowest_entropy: 15%}", TRAIN),
+    ("objective.temperature", "{kind: adakd_h}", TRAIN),
     ("objective.temperature", "2.0", TRAIN),
     ("objective.alpha", "0.5", TRAIN),
     ("objective.alpha.peak", "0.8", TRAIN),
     ("objective.alpha.warmup", "20%", TRAIN),
     ("objective.alpha.decay", "2%", TRAIN),
+    ("teacher.truncation", "{kind: sample, draws: 20}", CAPTURE),
+    ("expect", "[{metric: heldout_loss, value: 2.5, source: an earlier run}]", NOTHING),
 ]
 TABLE = [
     *OTHERS,
@@ -91,7 +99,6 @@ UNCHANGEABLE = {
     ),
     *(f"{t}.optimizer.kind" for t in ("training", "teacher.model.training")),
     *(f"{t}.learning_rate_schedule.schedule" for t in ("training", "teacher.model.training")),
-    "objective.tail",
     "objective.alpha.schedule",
     "teacher.model.kind",
     "teacher.truncation.kind",
@@ -99,6 +106,9 @@ UNCHANGEABLE = {
     "data.tokenizer.kind",
     "data.corpus.kind",
     "data.corpus.path",  # its content counts: tests below
+    # instead of `tokens`, and what becomes of the student: tests below
+    *(f"{t}.steps" for t in ("training", "teacher.model.training")),
+    *("finetune", "export", "evaluate"),
 }
 
 
@@ -175,3 +185,55 @@ def test_own_version_counts_in_the_run_only(plans: MakePlans, monkeypatch: pytes
 def test_the_teacher_is_no_part_of_a_run_without_it(plans: MakePlans, override: str) -> None:
     [before], [after] = plans(variants=("lm",)), plans(override, variants=("lm",))
     assert before.hash == after.hash
+
+
+def test_steps_are_another_way_to_write_tokens(plans: MakePlans) -> None:
+    [before] = plans()
+    [same] = plans("training.tokens=null", "training.steps=23", "teacher.model.training={tokens: null, steps: 19}")
+    assert (changed(before, same), same.hash) == (NOTHING, before.hash)
+    [other] = plans("training.tokens=null", "training.steps=22")
+    assert changed(before, other) == CAPTURE
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "finetune={instructions: {path: i.jsonl}, instruction_tokens: 1k, training: {batch: {global: 1}}}",
+        "export={format: huggingface}",
+        "evaluate={tasks: [{task: piqa}]}",
+    ],
+)
+def test_what_becomes_of_the_student_counts_in_the_run_only(plans: MakePlans, after: str) -> None:
+    [before], [other] = plans(), plans(after)
+    assert changed(before, other) == NOTHING
+    assert before.hash != other.hash
+
+
+def test_a_live_teacher_counts_without_a_logit_store(plans: MakePlans) -> None:
+    live = "teacher.logits={mode: live}"
+    [stored], [before] = plans(), plans(live)
+    assert [stage.kind for stage in before.stages] == ["tokenize", "pretrain-teacher", "train"]
+    assert before.stages[-1].needs == [stage.key for stage in before.stages[:-1]]
+    assert before.hash != stored.hash
+    for override in ("teacher.model.training.seed=4", "teacher.truncation.top_k=5", "objective.temperature=2"):
+        [after] = plans(live, override)
+        assert "train" in changed(before, after)
+
+
+def test_when_distributions_are_captured_counts(plans: MakePlans) -> None:
+    [offline], [early], [late] = (
+        plans("training.tokens=4k", *more)
+        for more in ([], *([f"teacher.logits={{mode: online, from_step: {step}}}"] for step in (2, 3)))
+    )
+    assert changed(offline, early) == changed(early, late) == CAPTURE
+
+
+def test_weights_of_a_mixture_count(plans: MakePlans, tmp_path: Path) -> None:
+    path = tmp_path / "corpus"
+    sources = [f"{{corpus: {{kind: text, path: {path}/{name}.txt}}, weight: WEIGHT}}" for name in "ab"]
+    mixture = f"data.corpus={{kind: mixture, sources: [{', '.join(sources)}]}}"
+    [before], [after] = (
+        plans(mixture.replace("WEIGHT", "1")),
+        plans(mixture.replace("WEIGHT", "1", 1).replace("WEIGHT", "2")),
+    )
+    assert changed(before, after) == ALL

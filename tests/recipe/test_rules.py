@@ -116,8 +116,94 @@ BROKEN = {
         (OWN, "model: " + HUB),
         (TOKENIZER, "{path: ¦an/other, revision: a}"),
     ),
+    "tokens and steps": ("PD117", "both steps 60 and tokens 600000", (END, END + "  steps: ¦60\n")),
+    "steps beyond the data": (
+        "PD113",
+        "takes 1638400 tokens (400 steps of 4096); data.train_tokens is 1500000",
+        (END, "steps: ¦400\n"),
+    ),
+    "keep": ("PD118", "keep is 1", ("keep: 2", "keep: ¦1")),
+    "bounds": (
+        "PD132",
+        "minimum 3 is above maximum 2",
+        ("temperature: 1.0", "temperature: {kind: adakd_h, minimum: ¦3, maximum: 2}"),
+    ),
+    "online elsewhere": (
+        "PD133",
+        "the teacher is huggingface",
+        (OWN, "logits: {mode: ¦online, from_step: 9}\n  model: " + HUB),
+        (TOKENIZER, "{path: some/model, revision: a}"),
+        (ALPHA, "0.1"),
+    ),
+    "online too late": (
+        "PD134",
+        "from step 300 of 366 the teacher sees 1072 sequences; the student learns 2336",
+        ("  model:", "  logits: {mode: online, from_step: ¦300}\n  model:"),
+        (ALPHA, "0.1"),
+    ),
+    "tail of a sample": (
+        "PD135",
+        "tail is ghost, and the truncation is sample",
+        ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
+        ("temperature: 1.0", "tail: ¦ghost"),
+    ),
+    "logits of a sample": (
+        "PD136",
+        "keeps counts",
+        ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
+        ("temperature: 1.0", "loss: {kind: mse, on: ¦logits} # pdforge: ignore[PD158] because it is not meant here"),
+    ),
+    "same task": (
+        "PD142",
+        "piqa with 0 shots is listed before",
+        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: arc}, {task: ¦piqa, shots: 0}]}\nstudent:\n"),
+    ),
+    "mse": ("PD158", "the loss is mse", ("temperature: 1.0", "loss: {kind: ¦mse}")),
+    "reverse": ("PD159", "the loss is reverse_kld", ("temperature: 1.0", "loss: {kind: ¦reverse_kld}")),
+    "online early": (
+        "PD160",
+        "from step 182 of 366",
+        ("  model:", "  logits: {mode: online, from_step: ¦182}\n  model:"),
+        (ALPHA, "0.1"),
+    ),
+    "online heavy": (
+        "PD162",
+        "α reaches 0.9",
+        ("  model:", "  logits: {mode: online, from_step: 200}\n  model:"),
+        ("peak: 0.9", "peak: ¦0.9"),
+    ),
+    "late validation": ("PD163", "every 146 steps", (END, END + "  validate_every: ¦146\n")),
+    "near chance": (
+        "PD164",
+        "mmlu is near chance for a student of",
+        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: ¦mmlu, shots: 6}]}\nstudent:\n"),
+    ),
+    "adaptive": ("PD165", "the temperature is wttm", ("temperature: 1.0", "temperature: {kind: ¦wttm}")),
+    "few draws": ("PD166", "only 11 draws", ("{top_p: 0.95, top_k: 50}", "{kind: sample, draws: ¦11}")),
+    "unpinned corpus": (
+        "PD156",
+        "some/text is not pinned",
+        (
+            "{kind: python-stdlib}",
+            "{kind: mixture, sources: [{corpus: {kind: huggingface, path: ¦some/text}}]}",
+        ),
+    ),
+    "fine-tuning in steps": (
+        "PD112",
+        "100 tokens are less than the 256",
+        (
+            "student:\n",
+            "finetune:\n  instructions: {path: i.jsonl}\n  instruction_tokens: ¦100\n"
+            "  training: {batch: {global: 1}}\nstudent:\n",
+        ),
+    ),
     "late checkpoint": ("PD161", "every 146 steps, and the training has 146", ("every: 50, keep", "every: ¦146, keep")),
 }
+
+
+def without_teacher(text: str) -> str:
+    """The recipe without its teacher as a whole, which `_` stands for above."""
+    return text[: text.index("teacher:\n")] + text[text.index("student:\n") :]
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -125,11 +211,7 @@ def test_a_rule_finds_its_breach_at_the_place(name: str) -> None:
     code, message, *changes = BROKEN[name]
     marked = SOUND
     for before, planted in changes:
-        if planted == "_":  # the teacher goes as a whole
-            start, end = marked.index("teacher:\n"), marked.index("student:\n")
-            marked = marked[:start] + marked[end:]
-        else:
-            marked = spoil(before, planted, marked)
+        marked = without_teacher(marked) if planted == "_" else spoil(before, planted, marked)
     found = findings(marked.replace("¦", ""))
     assert [d.code for d in found] == [code], found
     assert found[0].severity is RULES[code].severity
@@ -144,6 +226,71 @@ def test_every_rule_is_tested_and_explained() -> None:
         assert 5 < len(topic.title) < 80
         assert topic.explanation.endswith((".", "`."))
     assert all((RULES[code].severity is Severity.ERROR) == (code < "PD150") for code in RULES)
+
+
+# What is next to a breach and is none.
+SOUND_NEARBY = {
+    "PD101": [(STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: 2, head_dim: 64}")],
+    "PD102": [(STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: 4, kv_heads: 4}")],
+    "PD103": [(STUDENT, "{family: qwen3, hidden: 128, ffn: 352, layers: 4, heads: 4, head_dim: 30}")],
+    "PD104": [(TOKENIZER, "{kind: pretrained, path: a, vocabulary: 255}"), ("k: 50", "k: 255")],
+    "PD111": [(END, END + "  parallelism: {data_shard: 2}\n")],
+    "PD112": [(END, "tokens: 4096\n")],
+    "PD113": [(END, "steps: 366\n")],
+    "PD114": [("validation_tokens: 64k", "validation_tokens: 256")],
+    "PD115": [(ALPHA, "{schedule: wsd, warmup: 60%, decay: 40%}")],
+    "PD116": [(END, END + "  loss_chunks: 256\n")],
+    "PD117": [(END, "steps: 10\n")],
+    "PD118": [("keep: 2", "keep: 3")],
+    "PD121": [(STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: 4, tied_embeddings: true}")],
+    "PD122": [(END, END + "  parallelism: {pipeline: 4}\n")],
+    "PD123": [(END, END + "  parallelism: {tensor: 2}\n")],
+    "PD124": [("length: 256", "length: 512"), (END, END + "  parallelism: {context: 2}\n")],
+    "PD131": [(ALPHA, "0"), ("teacher:\n  " + OWN, "_")],
+    "PD132": [("temperature: 1.0", "temperature: {kind: adakd_h, minimum: 2, maximum: 2}")],
+    "PD133": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:")],
+    "PD134": [("  model:", "  logits: {mode: online, from_step: 221}\n  model:")],
+    "PD135": [("temperature: 1.0", "tail: ghost")],
+    "PD136": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "loss: {kind: mse}")],
+    "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
+    "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5}]}\nstudent:\n")],
+    "PD151": [("temperature: 1.0", "temperature: 4.9")],
+    "PD152": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), (ALPHA, "1")],
+    "PD153": [("{hidden: 256, ffn: 704, layers: 6,", "{hidden: 256, ffn: 704, layers: 8,")],
+    "PD154": [(END, END + "  learning_rate_schedule: {schedule: wsd}\n")],
+    "PD155": [("top_k: 50", "top_k: 9"), ("temperature: 1.0", "tail: label")],
+    "PD156": [(OWN, "model: " + HUB), (TOKENIZER, "{path: ./local/model, vocabulary: 2048}")],
+    "PD157": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: b}")],
+    "PD158": [("temperature: 1.0", "loss: {kind: jsd}")],
+    "PD159": [("temperature: 1.0", "loss: {kind: nll}")],
+    "PD160": [("  model:", "  logits: {mode: online, from_step: 183}\n  model:")],
+    "PD161": [("every: 50, keep", "every: 145, keep")],
+    "PD162": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:"), ("peak: 0.9", "peak: 0.1")],
+    "PD163": [(END, END + "  validate_every: 145\n")],
+    "PD164": [("student:\n", "evaluate: {tasks: [{task: hellaswag}]}\nstudent:\n")],
+    "PD165": [("temperature: 1.0", "temperature: {kind: adakd_sd}")],
+    "PD166": [("{top_p: 0.95, top_k: 50}", "{kind: sample, draws: 12}")],
+}
+
+
+@pytest.mark.parametrize("code", SOUND_NEARBY)
+def test_a_near_miss_is_no_breach(code: str) -> None:
+    text = SOUND
+    for before, after in SOUND_NEARBY[code]:
+        text = without_teacher(text) if after == "_" else spoil(before, after, text)
+    found = findings(text)
+    assert code not in {d.code for d in found}
+    assert not [d for d in found if d.code < "PD100"], "the near miss is no well-formed recipe"
+
+
+def test_every_rule_has_a_near_miss() -> None:
+    assert set(SOUND_NEARBY) == set(RULES)
+
+
+def test_a_large_student_may_be_asked_what_it_can_answer() -> None:
+    tasks = "evaluate={tasks: [{task: mmlu, shots: 6}]}"
+    small, large, _ = load_recipes("pd_star", overrides=[tasks])
+    assert ["PD164" in {d.code for d in each.warnings} for each in (small, large)] == [True, False]
 
 
 def test_rules_hold_for_both_models_of_a_recipe() -> None:

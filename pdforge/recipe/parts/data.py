@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pdforge.recipe.parts.base import Model
-from pdforge.recipe.units import Count, Seed, Text
+from pdforge.recipe.parts.base import Model, by_default
+from pdforge.recipe.units import Count, Real, Seed, Size, Text
 
 
 class StandardLibraryCorpus(Model):
     """The source files of the standard library of the Python that runs the job: text that every machine has."""
 
     kind: Literal["python-stdlib"]
-    bytes: Count = 12_000_000
+    bytes: Size = 12_000_000
     """Take files, in a fixed pseudo-random order, until this many bytes are reached."""
 
 
@@ -36,7 +36,60 @@ class JsonLinesCorpus(Model):
     """The key that holds the document's text."""
 
 
-Corpus = Annotated[StandardLibraryCorpus | TextCorpus | JsonLinesCorpus, Field(discriminator="kind")]
+class ParquetCorpus(Model):
+    """Parquet files, one document a row."""
+
+    kind: Literal["parquet"]
+    path: Text
+    """A file or glob, local or any fsspec URL (`s3://…`)."""
+    text: Text = "text"
+    """The column that holds the document's text."""
+
+
+class HuggingFaceCorpus(Model):
+    """A data set of the Hugging Face hub, one document a row."""
+
+    kind: Literal["huggingface"]
+    path: Text
+    """A hub id such as `HuggingFaceFW/fineweb-edu`."""
+    name: Text | None = None
+    """Its configuration, where it has several."""
+    split: Text = "train"
+    """The split that documents are taken from."""
+    revision: Text | None = None
+    """Git revision; without one the data may change under a finished run."""
+    text: Text = "text"
+    """The column that holds the document's text."""
+
+
+SourceCorpus = Annotated[
+    StandardLibraryCorpus | TextCorpus | JsonLinesCorpus | ParquetCorpus | HuggingFaceCorpus,
+    Field(discriminator="kind"),
+]
+"""One place that text comes from."""
+
+
+class Source(Model):
+    """One source of a mixture."""
+
+    corpus: SourceCorpus
+    """Where its text comes from."""
+    weight: Annotated[Real, Field(gt=0)] = 1.0
+    """Its share of the tokens, relative to the other sources' weights."""
+
+
+class MixtureCorpus(Model):
+    """Several sources, mixed by weight."""
+
+    kind: Literal["mixture"]
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, max_length=1000)]
+    """The sources and their weights."""
+
+
+Corpus = Annotated[
+    StandardLibraryCorpus | TextCorpus | JsonLinesCorpus | ParquetCorpus | HuggingFaceCorpus | MixtureCorpus,
+    Field(discriminator="kind"),
+]
 
 
 class TrainedTokenizer(Model):
@@ -61,12 +114,10 @@ class PretrainedTokenizer(Model):
     """The token that starts every document."""
 
 
-def _default_kind(value: Any) -> Any:
-    return {"kind": "pretrained", **value} if isinstance(value, dict) and "kind" not in value else value
-
-
 Tokenizer = Annotated[
-    TrainedTokenizer | PretrainedTokenizer, Field(discriminator="kind"), BeforeValidator(_default_kind)
+    TrainedTokenizer | PretrainedTokenizer,
+    Field(discriminator="kind"),
+    BeforeValidator(by_default("kind", "pretrained")),
 ]
 
 

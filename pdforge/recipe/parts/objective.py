@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pdforge.recipe.parts.base import Model
 from pdforge.recipe.parts.schedules import AlphaSchedule, Constant
-from pdforge.recipe.units import Real
+from pdforge.recipe.units import Fraction, Real
 
 
 class NLL(Model):
@@ -23,7 +23,87 @@ class KLD(Model):
     kind: Literal["kld"]
 
 
-Loss = Annotated[NLL | KLD, Field(discriminator="kind")]
+class ReverseKLD(Model):
+    """Reverse Kullback-Leibler divergence: the student's mass where the teacher has none costs most."""
+
+    kind: Literal["reverse_kld"]
+
+
+class JSD(Model):
+    """Generalised Jensen-Shannon divergence between student and target."""
+
+    kind: Literal["jsd"]
+    beta: Annotated[Fraction, Field(gt=0, lt=1)] = 0.5
+    """Weight of the target in the mixture that both are compared with; 0.5 is symmetric."""
+
+
+class MSE(Model):
+    """Mean squared error (Table 5; its operands are our reading)."""
+
+    kind: Literal["mse"]
+    on: Literal["probabilities", "logits"] = "probabilities"
+    """`probabilities` over the whole vocabulary, 0 outside the kept tokens; or `logits` of the kept tokens."""
+
+
+Loss = Annotated[NLL | KLD | ReverseKLD | JSD | MSE, Field(discriminator="kind")]
+
+
+class NormKD(Model):
+    """τ is the spread of each position's logits times `norm`, teacher and student each their own (Table 3)."""
+
+    kind: Literal["normkd"]
+    norm: Annotated[Real, Field(gt=0, le=100)] = 1.0
+    """τ of logits with a standard deviation of 1."""
+
+
+class WTTM(Model):
+    """The teacher's probabilities to a power, each position weighed by their sum (Table 3)."""
+
+    kind: Literal["wttm"]
+    gamma: Annotated[Real, Field(gt=0, le=1)] = 0.1
+    """The power; 1 leaves the distribution as it is."""
+
+
+class AdaKDSpread(Model):
+    """τ between two bounds by the standard deviation of the teacher's logits (Table 3, AdaKD_SD; our reading)."""
+
+    kind: Literal["adakd_sd"]
+    minimum: Annotated[Real, Field(gt=0, le=100)] = 0.5
+    """τ where the teacher is flattest."""
+    maximum: Annotated[Real, Field(gt=0, le=100)] = 2.0
+    """τ where it is most peaked."""
+
+
+class AdaKDEntropy(Model):
+    """τ between two bounds by the entropy of the teacher's distribution (Table 3, AdaKD_H; our reading)."""
+
+    kind: Literal["adakd_h"]
+    minimum: Annotated[Real, Field(gt=0, le=100)] = 0.5
+    """τ where the entropy is 0."""
+    maximum: Annotated[Real, Field(gt=0, le=100)] = 2.0
+    """τ where it is that of a uniform choice among the kept tokens."""
+
+
+AdaptiveTemperature = Annotated[NormKD | WTTM | AdaKDSpread | AdaKDEntropy, Field(discriminator="kind")]
+"""A temperature of each position's own."""
+
+
+def _form(value: Any) -> str:
+    return "adaptive" if isinstance(value, dict | Model) else "number"
+
+
+Temperature = Annotated[
+    Annotated[Real, Field(gt=0, le=100), Tag("number")] | Annotated[AdaptiveTemperature, Tag("adaptive")],
+    Discriminator(_form),
+]
+"""One τ for all positions, or one of each position's own."""
+
+
+class TokenFilter(Model):
+    """Which positions carry the distillation loss (arXiv 2509.01649)."""
+
+    skip_lowest_entropy: Annotated[Fraction, Field(gt=0, lt=1)]
+    """Part of the positions that is left out: those where the teacher's entropy is lowest."""
 
 
 class Objective(Model):
@@ -31,9 +111,12 @@ class Objective(Model):
 
     loss: Loss = KLD(kind="kld")
     """L_kd."""
-    tail: Literal["renormalise"] = "renormalise"
-    """What becomes of the mass that truncation cut off."""
-    temperature: Annotated[Real, Field(gt=0, le=100)] = 1.0
-    """τ: softens the teacher's distribution only."""
+    tail: Literal["renormalise", "ghost", "label"] = "renormalise"
+    """What becomes of the mass that truncation cut off: spread over the kept tokens (the paper), compared as one bucket
+    (`ghost`), or given to the true next token (`label`)."""
+    temperature: Temperature = 1.0
+    """τ: softens the teacher's distribution only; a number, or a mapping with the `kind` of an adaptive one."""
     alpha: AlphaSchedule = Constant(value=0.9)
     """Weight of the distillation loss; a plain number is constant."""
+    token_filter: TokenFilter | None = None
+    """Positions that carry no distillation loss; by default all carry it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pdforge.recipe.parts.architecture import Architecture
-from pdforge.recipe.parts.base import Model
+from pdforge.recipe.parts.base import Model, by_default
 from pdforge.recipe.parts.training import Training
 from pdforge.recipe.units import Count, Fraction, Text
 
@@ -61,6 +61,21 @@ class TopPTopK(Model):
     """Tokens to keep at most."""
 
 
+class Sample(Model):
+    """Keep token ids drawn from the teacher's full distribution, with how often each was drawn (arXiv 2503.16870).
+
+    An unbiased estimate of the whole distribution: nothing is cut off.
+    """
+
+    kind: Literal["sample"]
+    draws: Annotated[Count, Field(le=255)] = 50
+    """Draws of a position, seeded by its place in the token store."""
+
+
+Truncation = Annotated[TopPTopK | Sample, Field(discriminator="kind"), BeforeValidator(by_default("kind", "topp_topk"))]
+"""What of a distribution is kept."""
+
+
 class OfflineLogits(Model):
     """The teacher's distributions are stored before the student starts."""
 
@@ -69,12 +84,36 @@ class OfflineLogits(Model):
     """Sequences of one shard of the store."""
 
 
+class OnlineLogits(Model):
+    """The teacher's distributions are stored while it is pre-trained, each from the weights of its own step."""
+
+    mode: Literal["online"]
+    from_step: Count
+    """First step of the teacher's training whose distributions are stored; those before it never are."""
+    shard_sequences: Count = 512
+    """Sequences of one shard of the store."""
+
+
+class LiveLogits(Model):
+    """The teacher runs beside the student, in its job; nothing is stored."""
+
+    mode: Literal["live"]
+
+
+Logits = Annotated[
+    OfflineLogits | OnlineLogits | LiveLogits,
+    Field(discriminator="mode"),
+    BeforeValidator(by_default("mode", "offline")),
+]
+"""When the teacher's distributions are computed."""
+
+
 class Teacher(Model):
     """Whose next-token distributions are learnt."""
 
     model: TeacherModel
     """The model."""
-    logits: OfflineLogits = OfflineLogits()
+    logits: Logits = OfflineLogits()
     """When its distributions are computed."""
-    truncation: TopPTopK = TopPTopK()
+    truncation: Truncation = TopPTopK()
     """What of them is stored and learnt."""

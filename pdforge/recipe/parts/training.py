@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from pdforge.recipe.parts.base import Model
 from pdforge.recipe.parts.schedules import LearningRateSchedule, LearningRateWSD
-from pdforge.recipe.units import Count, Flag, Real, Seed
+from pdforge.recipe.units import Count, Duration, Flag, Real, Seed
 
 
 class Batch(Model):
@@ -58,8 +58,10 @@ class Checkpointing(Model):
 
     every: Count = 500
     """Steps between checkpoints."""
-    keep: Annotated[Count, Field(ge=2)] = 3
+    keep: Count = 3
     """Checkpoints kept; at least 2, since the newest may be half written when a job is killed."""
+    interval: Duration | None = None
+    """Longest time between checkpoints: one is also saved when this much has passed since the last (`30m`)."""
 
 
 class Training(Model):
@@ -67,6 +69,8 @@ class Training(Model):
 
     tokens: Count | None = None
     """Tokens to train on; by default all of `data.train_tokens`."""
+    steps: Count | None = None
+    """Optimizer steps, instead of `tokens`."""
     batch: Batch
     """Batch sizes."""
     optimizer: AdamW = AdamW()
@@ -87,5 +91,7 @@ class Training(Model):
     """The output projection and the loss run in this many parts of the sequence: never all logits at once."""
     log_every: Count = 10
     """Steps between rows of metrics."""
+    validate_every: Count | None = None
+    """Steps between measurements of the held-out loss; by default it is measured at the end only."""
     seed: Seed = 0
     """Initial weights."""

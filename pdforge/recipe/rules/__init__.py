@@ -6,7 +6,7 @@ mistake).
 
 from __future__ import annotations
 
-from pdforge.recipe.rules import batch, distillation, parallelism, provenance, shape
+from pdforge.recipe.rules import batch, distillation, evaluation, online, parallelism, provenance, shape
 from pdforge.recipe.rules.language import LANGUAGE
 from pdforge.recipe.rules.registry import RULES, Finding, Rule, Topic, check
 
@@ -23,6 +23,8 @@ __all__ = [
     "batch",
     "check",
     "distillation",
+    "evaluation",
+    "online",
     "parallelism",
     "provenance",
     "shape",

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
-from pdforge.recipe.models import Constant, LearningRateWSD, Recipe, WarmupStableDecay
+from pdforge.recipe.models import (
+    MSE,
+    WTTM,
+    AdaKDEntropy,
+    AdaKDSpread,
+    Constant,
+    LearningRateWSD,
+    NormKD,
+    Recipe,
+    ReverseKLD,
+    Sample,
+    TopPTopK,
+    WarmupStableDecay,
+)
 from pdforge.recipe.rules.parts import architectures
 from pdforge.recipe.rules.registry import Finding, rule
 from pdforge.recipe.sizes import parameter_count
@@ -31,10 +44,11 @@ def teacher_present(recipe: Recipe) -> Iterator[Finding]:
 def temperature_moderate(recipe: Recipe) -> Iterator[Finding]:
     """The paper's study of τ (Table 2) finds gains of 1.6 to 2.7 % between 0.05 and 2, none at 5 (-0.1 %) and 1.0 %
     at 10: a target that flat says little more than which tokens were kept. PD* uses τ = 2."""
-    if distils(recipe) and recipe.objective.temperature >= 5:
+    temperature = recipe.objective.temperature
+    if distils(recipe) and isinstance(temperature, float) and temperature >= 5:
         yield Finding(
             "objective.temperature",
-            f"τ is {recipe.objective.temperature:g}; the paper found no gain at 5, and the best between 0.5 and 2",
+            f"τ is {temperature:g}; the paper found no gain at 5, and the best between 0.5 and 2",
         )
 
 
@@ -45,7 +59,7 @@ def some_language_modelling(recipe: Recipe) -> Iterator[Finding]:
     at about 0.01 with 30 % language modelling; in the paper's Table 4, α = 0.9 gains 3.6 % and α = 1 only 1.6 %."""
     alpha = recipe.objective.alpha
     top = alpha.value if isinstance(alpha, Constant) else alpha.peak if isinstance(alpha, WarmupStableDecay) else 0.0
-    if recipe.teacher is not None and top == 1:
+    if recipe.teacher is not None and isinstance(recipe.teacher.truncation, TopPTopK) and top == 1:
         field = "objective.alpha.value" if isinstance(alpha, Constant) else "objective.alpha.peak"
         yield Finding(field, "α is 1 on a truncated target: no language-modelling loss corrects it", "0.9 did best")
 
@@ -89,9 +103,88 @@ def enough_kept(recipe: Recipe) -> Iterator[Finding]:
     Sparse Logit Sampling (arXiv 2503.16870) measures a language-modelling loss of 2.50 for top-12 and 2.40 for top-50
     against 2.37 without a teacher and 2.34 with the full distribution; in the paper's Table 8, k = 50 does best (+5.0
     %) and k = 3 gains 1.1 %."""
-    if recipe.teacher is not None and distils(recipe) and recipe.teacher.truncation.top_k < 10:
+    truncation = recipe.teacher.truncation if recipe.teacher and distils(recipe) else None
+    renormalised = recipe.objective.tail == "renormalise"
+    if isinstance(truncation, TopPTopK) and renormalised and truncation.top_k < 10:
         yield Finding(
             "teacher.truncation.top_k",
-            f"only {recipe.teacher.truncation.top_k} tokens of each distribution are kept and renormalised",
+            f"only {truncation.top_k} tokens of each distribution are kept and renormalised",
             "top_k: 50 did best in the paper",
         )
+
+
+@rule("PD158", Severity.WARNING, "squared error as the distillation loss")
+def not_squared_error(recipe: Recipe) -> Iterator[Finding]:
+    """In the paper's comparison of losses (Table 5) MSE loses 7.6 % to training without a teacher, while NLL gains
+    1.6 % and KLD 2.6 %: squared differences of probabilities hardly notice what is unlikely."""
+    if distils(recipe) and isinstance(recipe.objective.loss, MSE):
+        yield Finding(
+            "objective.loss.kind", "the loss is mse, the only one that does worse than no teacher", "kld did best"
+        )
+
+
+@rule("PD159", Severity.WARNING, "reverse divergence in pre-training")
+def not_reverse(recipe: Recipe) -> Iterator[Finding]:
+    """Reverse KLD makes the student choose among the teacher's modes, which helps generation after fine-tuning; for
+    pre-training the distillation scaling laws (arXiv 2502.08606) find forward KLD better by 0.28 nats."""
+    if distils(recipe) and isinstance(recipe.objective.loss, ReverseKLD):
+        yield Finding(
+            "objective.loss.kind", "the loss is reverse_kld; forward kld pre-trains better", "loss: {kind: kld}"
+        )
+
+
+@rule("PD165", Severity.WARNING, "adaptive temperature that did not pay")
+def adaptive_temperature_pays(recipe: Recipe) -> Iterator[Finding]:
+    """In the paper's Table 3 NormKD loses 1.3 % to training without a teacher and WTTM gains 0.2 %, where the
+    constant τ = 1 gains 1.6 %, τ = 2 2.5 % and AdaKD by entropy 2.8 %."""
+    temperature = recipe.objective.temperature
+    if distils(recipe) and isinstance(temperature, NormKD | WTTM):
+        yield Finding(
+            "objective.temperature.kind",
+            f"the temperature is {temperature.kind}, which did worse than a constant one",
+            "temperature: 2.0, or {kind: adakd_h}",
+        )
+
+
+@rule("PD132", Severity.ERROR, "bounds of the temperature are exchanged")
+def temperature_bounds(recipe: Recipe) -> Iterator[Finding]:
+    """An AdaKD temperature lies between minimum and maximum, so the first cannot be above the second."""
+    temperature = recipe.objective.temperature
+    if isinstance(temperature, AdaKDSpread | AdaKDEntropy) and temperature.minimum > temperature.maximum:
+        yield Finding(
+            "objective.temperature.minimum",
+            f"minimum {temperature.minimum:g} is above maximum {temperature.maximum:g}",
+            "exchange them",
+        )
+
+
+@rule("PD135", Severity.ERROR, "tail of a distribution that has none")
+def sampled_has_no_tail(recipe: Recipe) -> Iterator[Finding]:
+    """Sampling draws from the whole distribution (arXiv 2503.16870): nothing is cut off, so there is no mass for a
+    ghost bucket or the label to take. Only top-p-top-k truncation has a tail."""
+    tail = recipe.objective.tail
+    if recipe.teacher is not None and isinstance(recipe.teacher.truncation, Sample) and tail != "renormalise":
+        yield Finding(
+            "objective.tail", f"tail is {tail}, and the truncation is sample, which cuts nothing off", "leave it out"
+        )
+
+
+@rule("PD136", Severity.ERROR, "squared error on logits that are not stored")
+def sampled_has_no_logits(recipe: Recipe) -> Iterator[Finding]:
+    """MSE on logits compares the teacher's logits of the kept tokens. A sampled distribution holds how often a token
+    was drawn, and no logits."""
+    loss = recipe.objective.loss
+    sampled = recipe.teacher is not None and isinstance(recipe.teacher.truncation, Sample)
+    if sampled and isinstance(loss, MSE) and loss.on == "logits":
+        yield Finding(
+            "objective.loss.on", "mse on logits, and the truncation is sample, which keeps counts", "on: probabilities"
+        )
+
+
+@rule("PD166", Severity.WARNING, "few draws of each distribution")
+def enough_draws(recipe: Recipe) -> Iterator[Finding]:
+    """A sampled target is unbiased at any size, but noisy when small: Sparse Logit Sampling (arXiv 2503.16870) reaches
+    2.35 nats with 12 ids, next to 2.34 of the full distribution; Gemma 2 and 3 draw 256."""
+    truncation = recipe.teacher.truncation if recipe.teacher and distils(recipe) else None
+    if isinstance(truncation, Sample) and truncation.draws < 12:
+        yield Finding("teacher.truncation.draws", f"only {truncation.draws} draws of each distribution", "12 or more")

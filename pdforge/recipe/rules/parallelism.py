@@ -16,7 +16,7 @@ _ATTENTION_BLOCK = 128
 def no_tied_pipeline(recipe: Recipe) -> Iterator[Finding]:
     """Pipeline parallelism puts the input embedding on the first stage and the output projection on the last: one
     matrix cannot be on both."""
-    for path, training, shape in trainings(recipe):
+    for path, training, shape, *_ in trainings(recipe):
         if shape.tied_embeddings and training.parallelism.pipeline > 1:
             yield Finding(
                 f"{path}.parallelism.pipeline",
@@ -28,7 +28,7 @@ def no_tied_pipeline(recipe: Recipe) -> Iterator[Finding]:
 @rule("PD122", Severity.ERROR, "more pipeline stages than layers")
 def pipeline_within_layers(recipe: Recipe) -> Iterator[Finding]:
     """Every pipeline stage holds at least one whole transformer block."""
-    for path, training, shape in trainings(recipe):
+    for path, training, shape, *_ in trainings(recipe):
         if training.parallelism.pipeline > shape.layers:
             yield Finding(
                 f"{path}.parallelism.pipeline",
@@ -41,7 +41,7 @@ def tensor_divides(recipe: Recipe) -> Iterator[Finding]:
     """Tensor parallelism splits attention by whole heads, the feed-forward network by columns and the output
     projection by the vocabulary; the loss is computed on the split vocabulary. The degree must divide heads,
     kv_heads, ffn and the vocabulary."""
-    for path, training, shape in trainings(recipe):
+    for path, training, shape, *_ in trainings(recipe):
         degree = training.parallelism.tensor
         parts = {
             "heads": shape.heads,
@@ -60,7 +60,7 @@ def tensor_divides(recipe: Recipe) -> Iterator[Finding]:
 def context_divides_sequence(recipe: Recipe) -> Iterator[Finding]:
     """Context parallelism cuts a sequence into two parts a device, to balance causal attention, and block-sparse
     attention works in blocks of 128 positions: sequence_length must be a multiple of 2 × 128 × context."""
-    for path, training, _ in trainings(recipe):
+    for path, training, *_ in trainings(recipe):
         unit = 2 * _ATTENTION_BLOCK * training.parallelism.context
         if training.parallelism.context > 1 and recipe.data.sequence_length % unit:
             yield Finding(

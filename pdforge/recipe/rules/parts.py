@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pdforge.recipe.models import Architecture, PretrainedHere, Recipe, Training
 
@@ -17,11 +18,43 @@ def architectures(recipe: Recipe) -> Iterator[tuple[str, Architecture]]:
         yield "teacher.model.architecture", recipe.teacher.model.architecture
 
 
-def trainings(recipe: Recipe) -> Iterator[tuple[str, Training, Architecture]]:
-    """Path, settings and shape of each model that the recipe trains."""
-    yield "training", recipe.training, recipe.student.architecture
+class TrainedPart(NamedTuple):
+    """One training of a model."""
+
+    path: str
+    """Of its settings: `training`."""
+    training: Training
+    shape: Architecture
+    available: int
+    """Tokens that there are for it."""
+    source: str
+    """The field that says so."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that it may take: those asked for, or all."""
+        return self.training.tokens or self.available
+
+    @property
+    def tokens_field(self) -> str:
+        """The field that `tokens` comes from."""
+        return f"{self.path}.tokens" if self.training.tokens else self.source
+
+    def steps(self, sequence_length: int) -> int:
+        """Its optimizer steps; 0 where its tokens do not make one."""
+        return self.training.steps or self.tokens // (self.training.batch.global_ * sequence_length)
+
+
+def trainings(recipe: Recipe) -> Iterator[TrainedPart]:
+    """Each training that the recipe asks for."""
+    student, available = recipe.student.architecture, recipe.data.train_tokens
+    yield TrainedPart("training", recipe.training, student, available, "data.train_tokens")
     if recipe.teacher is not None and isinstance(recipe.teacher.model, PretrainedHere):
-        yield "teacher.model.training", recipe.teacher.model.training, recipe.teacher.model.architecture
+        model = recipe.teacher.model
+        yield TrainedPart("teacher.model.training", model.training, model.architecture, available, "data.train_tokens")
+    if recipe.finetune is not None:
+        tokens = recipe.finetune.instruction_tokens + (recipe.finetune.text_tokens or 0)
+        yield TrainedPart("finetune.training", recipe.finetune.training, student, tokens, "finetune.instruction_tokens")
 
 
 def head_width(architecture: Architecture) -> int:

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.hub import is_hub_id
-from pdforge.recipe.models import HuggingFaceTeacher, PretrainedTokenizer, Recipe, TrainedTokenizer
+from pdforge.recipe.models import (
+    HuggingFaceCorpus,
+    HuggingFaceTeacher,
+    MixtureCorpus,
+    PretrainedTokenizer,
+    Recipe,
+    TrainedTokenizer,
+)
 from pdforge.recipe.rules.registry import Finding, rule
 
 
@@ -28,7 +35,7 @@ def teacher_shares_tokenizer(recipe: Recipe) -> Iterator[Finding]:
 def revision_pinned(recipe: Recipe) -> Iterator[Finding]:
     """A hub repository's main branch can change: without a revision the same recipe may train on other weights or
     other token ids next month, and a stored run cannot be repeated. Pin the commit that the run was made with."""
-    sources: list[tuple[str, HuggingFaceTeacher | PretrainedTokenizer]] = []
+    sources: list[tuple[str, HuggingFaceTeacher | PretrainedTokenizer | HuggingFaceCorpus]] = list(_datasets(recipe))
     if isinstance(recipe.data.tokenizer, PretrainedTokenizer):
         sources.append(("data.tokenizer", recipe.data.tokenizer))
     if recipe.teacher is not None and isinstance(recipe.teacher.model, HuggingFaceTeacher):
@@ -36,6 +43,16 @@ def revision_pinned(recipe: Recipe) -> Iterator[Finding]:
     for field, source in sources:
         if source.revision is None and is_hub_id(source.path):
             yield Finding(f"{field}.path", f"{source.path} is not pinned", "add `revision:` with a commit hash")
+
+
+def _datasets(recipe: Recipe) -> Iterator[tuple[str, HuggingFaceCorpus]]:
+    corpus = recipe.data.corpus
+    if isinstance(corpus, HuggingFaceCorpus):
+        yield "data.corpus", corpus
+    if isinstance(corpus, MixtureCorpus):
+        for number, source in enumerate(corpus.sources):
+            if isinstance(source.corpus, HuggingFaceCorpus):
+                yield f"data.corpus.sources.{number}.corpus", source.corpus
 
 
 @rule("PD157", Severity.WARNING, "tokenizer of another model than the teacher")

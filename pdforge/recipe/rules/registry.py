@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.recipe.models import Recipe
-from pdforge.recipe.tree import Node, locate
+from pdforge.recipe.tree import Node, locate, path_of
 
 
 class Finding(NamedTuple):
@@ -66,7 +66,7 @@ def check(recipe: Recipe, tree: Node) -> list[Diagnostic]:
             each.code,
             each.severity,
             finding.message,
-            locate(tree, tuple(finding.field.split(".")))[1],
+            locate(tree, path_of(finding.field))[1],
             finding.help,
             finding.field,
         )

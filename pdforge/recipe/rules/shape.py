@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
-from pdforge.recipe.models import Recipe
+from pdforge.recipe.models import Recipe, TopPTopK
 from pdforge.recipe.rules.parts import architectures, divisors, head_width
 from pdforge.recipe.rules.registry import Finding, rule
 
@@ -59,8 +59,9 @@ def top_k_within_vocabulary(recipe: Recipe) -> Iterator[Finding]:
     """Truncation keeps at most top_k of the vocabulary's tokens; a top_k beyond the vocabulary is surely meant for
     another tokenizer."""
     vocabulary = recipe.data.tokenizer.vocabulary
-    if recipe.teacher is not None and vocabulary is not None and recipe.teacher.truncation.top_k > vocabulary:
+    truncation = recipe.teacher.truncation if recipe.teacher else None
+    if isinstance(truncation, TopPTopK) and vocabulary is not None and truncation.top_k > vocabulary:
         yield Finding(
             "teacher.truncation.top_k",
-            f"top_k is {recipe.teacher.truncation.top_k}; the vocabulary has {vocabulary} tokens",
+            f"top_k is {truncation.top_k}; the vocabulary has {vocabulary} tokens",
         )

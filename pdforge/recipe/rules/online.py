@@ -1,0 +1,86 @@
+"""Rules on distributions that are captured while their teacher is pre-trained (`teacher.logits.mode: online`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pdforge.diagnostics import Severity
+from pdforge.recipe.models import OnlineLogits, PretrainedHere, Recipe
+from pdforge.recipe.rules.distillation import distils
+from pdforge.recipe.rules.parts import TrainedPart, trainings
+from pdforge.recipe.rules.registry import Finding, rule
+
+_LATE = 0.5
+"""Part of the teacher's training after which its distributions are worth learning."""
+_MOST_ALPHA = 0.1
+
+
+def _online(recipe: Recipe) -> OnlineLogits | None:
+    logits = recipe.teacher.logits if recipe.teacher else None
+    return logits if isinstance(logits, OnlineLogits) else None
+
+
+def _teacher(recipe: Recipe) -> TrainedPart | None:
+    return next((part for part in trainings(recipe) if part.path == "teacher.model.training"), None)
+
+
+@rule("PD133", Severity.ERROR, "online distributions of a teacher that is not pre-trained here")
+def online_pretrains(recipe: Recipe) -> Iterator[Finding]:
+    """Online distributions are stored in the steps of the teacher's own training, so the recipe must train it
+    (`kind: pretrain`). A teacher that exists already is captured offline, or runs live."""
+    if _online(recipe) and recipe.teacher and not isinstance(recipe.teacher.model, PretrainedHere):
+        yield Finding(
+            "teacher.logits.mode", f"mode is online, and the teacher is {recipe.teacher.model.kind}", "mode: offline"
+        )
+
+
+@rule("PD134", Severity.ERROR, "the teacher's remaining steps make too little for the student")
+def online_suffices(recipe: Recipe) -> Iterator[Finding]:
+    """The student learns the sequences that the teacher is trained on from from_step to its end: those must be at
+    least as many as the student's training takes."""
+    online, teacher, student = _online(recipe), _teacher(recipe), next(iter(trainings(recipe)))
+    if online is None or teacher is None:
+        return
+    length = recipe.data.sequence_length
+    captured = max(0, teacher.steps(length) - online.from_step + 1) * teacher.training.batch.global_
+    needed = student.steps(length) * student.training.batch.global_
+    if captured < needed:
+        yield Finding(
+            "teacher.logits.from_step",
+            f"from step {online.from_step} of {teacher.steps(length)} the teacher sees {captured} sequences; "
+            f"the student learns {needed}",
+            "capture from an earlier step, or train the student on less",
+        )
+
+
+@rule("PD160", Severity.WARNING, "distributions from early in the teacher's training")
+def online_late(recipe: Recipe) -> Iterator[Finding]:
+    """The paper stores the distributions of a 9B teacher while it is pre-trained over 400B tokens: a student of its
+    first 100B does 20.9 % worse than without a teacher, one of its last 100B 3.9 % worse, and 0.5 % better with
+    α = 0.1. An early teacher knows less than the data does."""
+    online, teacher = _online(recipe), _teacher(recipe)
+    if online is None or teacher is None or not distils(recipe):
+        return
+    steps = teacher.steps(recipe.data.sequence_length)
+    if steps > 0 and online.from_step < _LATE * steps:
+        yield Finding(
+            "teacher.logits.from_step",
+            f"captured from step {online.from_step} of {steps}: an early teacher's distributions hurt",
+            "capture the last part of its training, or mode: offline",
+        )
+
+
+@rule("PD162", Severity.WARNING, "much weight on distributions captured in training")
+def online_little_weight(recipe: Recipe) -> Iterator[Finding]:
+    """Distributions of a teacher that is still being trained help only as a seasoning: in the paper those of the last
+    100B of 400B tokens lose 3.9 % at full weight and gain 0.5 % at α = 0.1 with top-0.95-50."""
+    alpha = recipe.objective.alpha
+    field, most = ("value", alpha.value) if alpha.schedule == "constant" else ("peak", alpha.peak)
+    if alpha.schedule == "wsd_beta":
+        most = 1.0
+    if _online(recipe) and most > _MOST_ALPHA:
+        yield Finding(
+            f"objective.alpha.{field}",
+            f"α reaches {most:g} on online distributions; the paper gained at 0.1",
+            "alpha: 0.1",
+        )

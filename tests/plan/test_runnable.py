@@ -1,0 +1,54 @@
+"""What this version cannot run is refused by name before anything starts; what it can run is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from pdforge.errors import UsageError
+from pdforge.plan.runnable import require_runnable, unsupported
+from tests.plan.conftest import MakePlans
+
+HUB = "teacher.model={kind: huggingface, path: some/model, revision: a}"
+FINETUNE = "finetune={instructions: {path: i.jsonl}, instruction_tokens: 1k, training: {batch: {global: 1}}}"
+CANNOT = [
+    (HUB, "capture from a Hugging Face model (some/model)"),
+    ("teacher.logits={mode: online, from_step: 1}", "capture while the teacher is pre-trained"),
+    ("teacher.logits={mode: live}", "run the teacher beside the student"),
+    ("teacher.truncation={kind: sample}", "capture sampled distributions"),
+    ("training.validate_every=5", "measure the held-out loss during training"),
+    ("teacher.model.training.checkpoint.interval=30m", "save checkpoints by time"),
+    ("objective.loss={kind: mse}", "minimise mse"),
+    ("objective.tail=ghost", "treat the tail as ghost"),
+    ("objective.temperature={kind: normkd}", "adapt the temperature by normkd"),
+    ("objective.token_filter={skip_lowest_entropy: 15%}", "leave positions out by entropy"),
+    (FINETUNE, "fine-tune the student"),
+    ("export={}", "export the student"),
+    ("evaluate={tasks: [{task: piqa}]}", "evaluate the student"),
+]
+
+
+@pytest.mark.parametrize(("override", "words"), CANNOT, ids=[words for _, words in CANNOT])
+def test_what_cannot_run_is_refused_by_name(plans: MakePlans, override: str, words: str) -> None:
+    tokenizer = ["data.tokenizer={kind: pretrained, path: some/model, revision: a, vocabulary: 300}"]
+    made = plans(override, "training.tokens=4k", *(tokenizer if override == HUB else []))
+    assert unsupported(made[0]).startswith(f"this version cannot {words}")
+    with pytest.raises(UsageError, match="this version cannot") as caught:
+        require_runnable(made)
+    assert caught.value.remedy
+
+
+def test_several_things_are_named_together(plans: MakePlans) -> None:
+    [plan] = plans("objective.tail=label", "export={}")
+    assert "tail as label (objective.tail); nor export" in unsupported(plan)
+
+
+@pytest.mark.parametrize(
+    "override", ["objective.loss.kind=nll", "objective.temperature=2", "teacher.truncation.top_k=5"]
+)
+def test_what_can_run_is_not_refused(plans: MakePlans, override: str) -> None:
+    assert [unsupported(plan) for plan in plans(override, variants=("lm", "pd"))] == ["", ""]
+
+
+def test_without_distillation_the_objective_is_not_read(plans: MakePlans) -> None:
+    [plan] = plans("objective.loss={kind: mse}", "teacher.truncation={kind: sample}", variants=("lm",))
+    assert unsupported(plan) == ""
