@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pdforge.cli.options import RootOption, SetOption, VariantOption
-from pdforge.errors import ExitCode
+from pdforge.errors import ExitCode, RecipeError
 from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def diff_command(
     goes on with it. Then: which stores are reused, steps, tokens and cost. `--set` applies to NEW. Corpora are taken
     by name: their files are not read.
 
-    Exits with 0 when no result can differ, 1 when the science changes, 2 when a side cannot be read.
+    Exits with 0 when no result can differ, 1 when the science changes, 2 when a side cannot be read
+    or is not sound.
 
     ```
     pdforge diff quickstart quickstart --set objective.temperature=2
@@ -52,8 +53,14 @@ def diff_command(
     from pdforge.review.diff import compare  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.review.sources import load_sides  # noqa: PLC0415
 
-    sides = load_sides(old, new, root=storage_root(root), variants=variant or (), overrides=overrides or ())
-    difference = compare(*sides)
+    try:
+        sides = load_sides(old, new, root=storage_root(root), variants=variant or (), overrides=overrides or ())
+        difference = compare(*sides)
+    except RecipeError as error:  # 1 is taken: it says that the science changes
+        from pdforge.cli.render.error import print_error  # noqa: PLC0415
+
+        print_error(error)
+        raise typer.Exit(ExitCode.COULD_NOT_RUN) from error
     sys.stdout.write(_rendered(difference, output))
     if difference.changes_science:
         raise typer.Exit(ExitCode.FINDINGS)

@@ -169,7 +169,7 @@ def test_a_mistake_in_a_revision_names_the_revision(repository: Path) -> None:
     (repository / "base.yaml").write_text(spoil("layers: 4", "layers: 0"))
     subprocess.run(["git", "stash", "-q"], cwd=repository, check=True, env={**os.environ, **AUTHOR})
     done = pdforge("diff", "stash@{0}:recipes/mine.yaml", "recipes/mine.yaml", cwd=repository)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--> stash@{0}:base.yaml:18:49" in done.stderr
 
 
