@@ -1,9 +1,8 @@
-"""One tree out of several: `extends`, `variants` and `--set`. The nearest wins, and every value keeps its own place."""
+"""One tree out of several: `extends`, `variants`, `--set`. The nearest wins, and every value keeps its own place."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,9 @@ from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.errors import RecipeError, UsageError
 from pdforge.recipe.gallery import find_recipe
 from pdforge.recipe.reader import Document, read_file, read_value
-from pdforge.recipe.schema import DISCRIMINATORS, default_tag
-from pdforge.recipe.tree import Entry, FieldPath, Mapping, Node, Scalar, Sequence
+from pdforge.recipe.schema import COMPOSITION, DISCRIMINATORS, default_tag
+from pdforge.recipe.tree import FIELD, Entry, FieldPath, Mapping, Node, Scalar, Sequence, nested
 from pdforge.recipe.units import check_name
-
-_FIELD = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
 def merge(base: Node, over: Node, path: FieldPath = ()) -> Node:
@@ -123,7 +120,7 @@ def split_variants(root: Mapping) -> tuple[Mapping, dict[str, Mapping]]:
             node = Mapping({}, variant.key)
         if not isinstance(node, Mapping):
             raise _error("PD008", f"variant {name} must be a mapping", variant.place, "write the fields that differ")
-        for key in ("extends", "variants"):
+        for key in COMPOSITION:
             if key in node.entries:
                 raise _error("PD008", f"a variant cannot hold {key}", node.entries[key].key, "write it at the top")
         variants[name] = node
@@ -139,17 +136,13 @@ def read_override(text: str) -> Mapping:
     """
     name, equals, value = text.partition("=")
     name = name.strip()
-    if not equals or not _FIELD.fullmatch(name):
+    if not equals or not FIELD.fullmatch(name):
         raise UsageError(f"--set {text!r} is not FIELD=VALUE", remedy="for example --set objective.temperature=2")
-    parts = name.split(".")
-    if parts[0] in ("extends", "variants"):
-        raise UsageError(f"--set cannot change {parts[0]}", remedy="set a field; --variant picks a variant")
+    top = name.split(".")[0]
+    if top in COMPOSITION:
+        raise UsageError(f"--set cannot change {top}", remedy="set a field; --variant picks a variant")
     place = Place(f"--set {name}")
-    node = read_value(value, place)
-    for part in reversed(parts):
-        node = Mapping({part: Entry(place, node)}, place)
-    assert isinstance(node, Mapping)
-    return node
+    return nested(name, Entry(place, read_value(value, place)))
 
 
 def _error(code: str, message: str, place: Place, helping: str = "") -> RecipeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +19,7 @@ from pdforge.recipe.models import Recipe
 from pdforge.recipe.reader import Document, read_file
 from pdforge.recipe.rules import check
 from pdforge.recipe.suppress import Suppressions
+from pdforge.recipe.sweep import named_runs, split_sweep
 from pdforge.recipe.tree import FieldPath, Mapping, locate, plain
 
 __all__ = ["LoadedRecipe", "dump_recipe", "gallery_directory", "gallery_names", "load_document", "load_recipes"]
@@ -26,10 +27,11 @@ __all__ = ["LoadedRecipe", "dump_recipe", "gallery_directory", "gallery_names", 
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """One recipe of a file: all of it, or one of its variants."""
+    """One recipe of a file: all of it, or one of its variants or runs of its sweep."""
 
     recipe: Recipe
     variant: str | None
+    """Name of the variant, of the run of the sweep (`temperature-2-seed-0`), or of both (`pd-seed-0`)."""
     source: str
     """The file, as places name it."""
     warnings: list[Diagnostic]
@@ -73,21 +75,23 @@ def load_document(
     """
     composer = Composer()
     start = (str((directory / Path(document.name).name).resolve()),)
-    body, known = split_variants(composer.compose(document, directory, start))
+    composed = composer.compose(document, directory, start)
+    body, variants_written = split_variants(composed)
+    body, points = split_sweep(body)
+    known = named_runs(variants_written, points, composed.entries["sweep"].key if points else composed.place)
     changes = [read_override(text) for text in overrides]
     suppressions = Suppressions.of(composer.documents.values())
-    loaded: list[LoadedRecipe] = []
-    findings: dict[str | None, list[Diagnostic]] = {}
-    for variant in _chosen(known, variants):
-        tree = body if variant is None else _merged(body, [known[variant]])
-        tree = _merged(tree, changes)
-        recipe, found = _validate(tree, suppressions)
-        findings[variant] = found
-        if recipe is not None:
-            loaded.append(LoadedRecipe(recipe, variant, document.name, found, tree))
-    if len(loaded) < len(findings):
-        raise RecipeError(_together(findings))
-    return loaded
+    trees = {name: _merged(body, [*(known[name] if name else []), *changes]) for name in _chosen(known, variants)}
+    results = {name: _validate(tree, suppressions) for name, tree in trees.items()}
+    recipes = {name: recipe for name, (recipe, _) in results.items() if recipe is not None}
+    if len(recipes) < len(results):
+        raise RecipeError(_together({name: found for name, (_, found) in results.items()}))
+    # only a whole file, as it stands, can say that a comment has nothing to ignore
+    unused = [] if variants or overrides else suppressions.unused(document.name)
+    return [
+        LoadedRecipe(recipe, name, document.name, _ordered([*results[name][1], *unused]), trees[name])
+        for name, recipe in recipes.items()
+    ]
 
 
 def _validate(tree: Mapping, suppressions: Suppressions) -> tuple[Recipe | None, list[Diagnostic]]:
@@ -108,11 +112,11 @@ def _merged(tree: Mapping, changes: Iterable[Mapping]) -> Mapping:
     return tree
 
 
-def _chosen(known: dict[str, Mapping], wanted: Sequence[str]) -> list[str | None]:
+def _chosen(known: Collection[str], wanted: Sequence[str]) -> list[str | None]:
     for name in wanted:
         if name not in known:
             close = get_close_matches(name, known, n=1)
-            has = f"its variants are {', '.join(known)}" if known else "this recipe has no variants"
+            has = f"its variants are {_some(known)}" if known else "this recipe has no variants"
             raise UsageError(f"no variant {name!r}", remedy=f"did you mean {close[0]}?" if close else has)
     return list(dict.fromkeys(wanted)) or list(known) or [None]
 
@@ -124,9 +128,15 @@ def _together(findings: dict[str | None, list[Diagnostic]]) -> list[Diagnostic]:
         for diagnostic in found:
             seen.setdefault(diagnostic, []).append(variant or "")
     return _ordered(
-        d if len(names) == len(findings) else replace(d, message=f"{d.message} (variant {', '.join(names)})")
+        d if len(names) == len(findings) else replace(d, message=f"{d.message} (variant {_some(names)})")
         for d, names in seen.items()
     )
+
+
+def _some(names: Collection[str]) -> str:
+    """The names, at most eight of them."""
+    shown = list(names)[:8]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
 
 
 def _ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:

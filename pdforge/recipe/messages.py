@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pdforge.diagnostics import Diagnostic, Place, Severity
-from pdforge.recipe.schema import DISCRIMINATORS, Shape, Site, fields, site
+from pdforge.recipe.schema import COMPOSITION, DISCRIMINATORS, Shape, Site, fields, site
 from pdforge.recipe.tree import Mapping, Node, Scalar, Sequence, dotted, locate, plain
 
 _LONGEST = 60
@@ -109,7 +109,7 @@ def _unknown_key(at: Site, root: Node) -> Diagnostic:
     path, _, node = locate(root, at.path[:-1])
     key = str(at.path[-1])
     place = node.entries[key].key if isinstance(node, Mapping) and key in node.entries else node.place
-    known = list(fields(at.owner)) if at.owner else []
+    known = [*fields(at.owner), *(() if path else COMPOSITION)] if at.owner else []
     message = f"{dotted(path) or 'the recipe'}{_kind(node)} has no key {quote(key)}"
     return _error("PD003", message, place, _suggest(key, known, "its keys are"), dotted(at.path))
 

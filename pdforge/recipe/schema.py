@@ -16,6 +16,9 @@ from pdforge.recipe.tree import FieldPath
 DISCRIMINATORS = ("kind", "schedule", "mode")
 """Keys that say which of several models a mapping is."""
 
+COMPOSITION = ("extends", "variants", "sweep")
+"""Keys at the top of a file that say how recipes are made of it, and are part of none."""
+
 
 @dataclass(frozen=True)
 class Shape:

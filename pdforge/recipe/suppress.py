@@ -18,8 +18,10 @@ _FORM = "write `# pdforge: ignore[CODE] because REASON`"
 class Suppressions:
     """The comments of a recipe's files."""
 
-    codes: dict[tuple[str, int], set[str]] = field(default_factory=dict)
-    """Ignored codes by file and line."""
+    codes: dict[tuple[str, int], dict[str, Place]] = field(default_factory=dict)
+    """Ignored codes by file and line, with the place of each comment."""
+    used: set[tuple[str, int, str]] = field(default_factory=set)
+    """File, line and code of the comments that had something to ignore."""
     faults: list[Diagnostic] = field(default_factory=list)
     """Comments that are not well-formed: they ignore nothing."""
 
@@ -42,15 +44,29 @@ class Suppressions:
         elif not match["reason"].removeprefix("because").strip():
             self._fault(f"ignoring {', '.join(sorted(codes))} needs a reason", place)
         else:
-            self.codes.setdefault((place.file, place.line), set()).update(codes)
+            self.codes.setdefault((place.file, place.line), {}).update(dict.fromkeys(codes, place))
 
     def _fault(self, message: str, place: Place) -> None:
         self.faults.append(Diagnostic("PD010", Severity.ERROR, message, place, _FORM))
 
     def apply(self, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
         """Diagnostics without the ignored ones. Errors stay: no comment makes the impossible possible."""
+        kept = []
+        for d in diagnostics:
+            line = (d.place.file, d.place.line)
+            if d.severity is Severity.ERROR or d.code not in self.codes.get(line, ()):
+                kept.append(d)
+            else:
+                self.used.add((*line, d.code))
+        return kept
+
+    def unused(self, file: str) -> list[Diagnostic]:
+        """Warnings about the comments of a file that had nothing to ignore; for when all its recipes are checked."""
         return [
-            d
-            for d in diagnostics
-            if d.severity is Severity.ERROR or d.code not in self.codes.get((d.place.file, d.place.line), ())
+            Diagnostic(
+                "PD011", Severity.WARNING, f"nothing on this line is found by {code}", place, "delete the comment"
+            )
+            for (name, line), codes in self.codes.items()
+            for code, place in sorted(codes.items())
+            if name == file and (name, line, code) not in self.used
         ]

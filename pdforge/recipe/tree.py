@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from pdforge.diagnostics import Place
 
 FieldPath = tuple[str | int, ...]
 """Keys and list indices from the root: `("objective", "alpha", "peak")`."""
+
+FIELD = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+"""How a field is named in `--set` and in a sweep: `objective.alpha.peak`."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +102,12 @@ def dotted(path: FieldPath) -> str:
 def path_of(text: str) -> FieldPath:
     """The path that `dotted` wrote; `evaluate.tasks.0.task` counts in a list."""
     return tuple(int(part) if part.isdigit() else part for part in text.split("."))
+
+
+def nested(field: str, entry: Entry) -> Mapping:
+    """The partial recipe in which the field has this value; all of it is where the entry's key is."""
+    *parents, last = field.split(".")
+    tree = Mapping({last: entry}, entry.key)
+    for part in reversed(parents):
+        tree = Mapping({part: Entry(entry.key, tree)}, entry.key)
+    return tree

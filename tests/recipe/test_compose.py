@@ -150,7 +150,7 @@ def test_the_value_of_set_is_yaml() -> None:
     assert (found.code, str(found.place)) == ("PD001", "--set training")
 
 
-@pytest.mark.parametrize("override", ["", "a", "=1", "a..b=1", "a b=1", "variants.x=1", "extends=y", ".a=1"])
+@pytest.mark.parametrize("override", ["", "a", "=1", "a..b=1", "a b=1", "variants.x=1", "extends=y", "sweep=1", ".a=1"])
 def test_an_override_of_another_form_is_a_usage_error(override: str) -> None:
     with pytest.raises(UsageError, match="--set"):
         load(SOUND, overrides=[override])

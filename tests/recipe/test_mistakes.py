@@ -106,6 +106,7 @@ MISTAKES = {
         "the recipe has no key 'finetun'",
         "finetune?",
     ),
+    "composition misspelt": ("student:\n", "¦varients: {}\nstudent:\n", "PD003", "no key 'varients'", "mean variants?"),
     "kind of temperature": (
         "temperature: 1.0",
         "temperature: {kind: ¦normdk}",

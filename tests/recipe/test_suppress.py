@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pdforge.diagnostics import Severity
 from pdforge.recipe.load import load_recipes
 from tests.recipe.sound import SOUND, findings, spoil
 
@@ -15,10 +16,26 @@ HOT = spoil("temperature: 1.0", "temperature: 9{}")
 def test_a_warning_with_a_reason_is_ignored_on_its_line_only() -> None:
     assert [d.code for d in findings(HOT.replace("{}", ""))] == ["PD151"]
     assert findings(HOT.replace("{}", "  # pdforge: ignore[PD151] because we study it")) == []
-    assert findings(HOT.replace("{}", "  # pdforge: ignore[PD152, PD151] because we study it")) == []
-    assert [d.code for d in findings(HOT.replace("{}", "  # pdforge: ignore[PD152] because we study it"))] == ["PD151"]
+    other = findings(HOT.replace("{}", "  # pdforge: ignore[PD152] because we study it"))
+    assert [d.code for d in other] == ["PD151", "PD011"]
     elsewhere = HOT.replace("{}", "\n  # pdforge: ignore[PD151] because we study it")
-    assert [d.code for d in findings(elsewhere)] == ["PD151"]
+    assert [d.code for d in findings(elsewhere)] == ["PD151", "PD011"]
+
+
+def test_a_comment_that_ignores_nothing_is_a_warning() -> None:
+    text = HOT.replace("{}", "  # pdforge: ignore[PD152, PD151] because we study it")
+    (found,) = findings(text)
+    assert (found.code, found.severity, found.place.line) == ("PD011", Severity.WARNING, 20)
+    assert "PD152" in found.message
+    # a part of the file's recipes, or another value, does not tell
+    assert findings(text, overrides=["objective.temperature=8"]) != []
+    assert [d.code for d in findings(text, overrides=["data.seed=1"])] == []
+
+
+def test_a_comment_for_one_variant_is_used() -> None:
+    text = SOUND + "variants:\n  hot: {objective: {temperature: 9}}  # pdforge: ignore[PD151] because so\n  cold: {}\n"
+    assert findings(text) == []
+    assert findings(text, variants=["cold"]) == []
 
 
 def test_a_comment_in_an_extended_file_counts(tmp_path: Path) -> None:

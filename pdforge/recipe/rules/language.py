@@ -49,12 +49,28 @@ _TEXTS = {
         "`variants` maps names to partial recipes; each is laid over the rest of the file and becomes a run of "
         "its own. A name becomes part of a directory's name. An empty variant is the recipe as it stands.",
     ),
+    "PD009": (
+        "sweep is not well-formed",
+        "`sweep` makes runs out of one recipe: `grid` takes every combination of its fields' values, `paired` lists "
+        "sets of values that go together, `seeds` repeats everything with other seeds; together they multiply, and so "
+        "do variants. A run is named after its values, or by the `name` of its set; at most 1000 runs.",
+    ),
     "PD010": (
         "ignore comment is not well-formed",
         "A warning is ignored by `# pdforge: ignore[CODE] because REASON` at the end of the line that it points "
         "at. The reason is for the next reader; errors cannot be ignored.",
     ),
+    "PD011": (
+        "ignore comment without anything to ignore",
+        "The line's warning is gone, or was never on this line: the comment would hide the next one of its kind. It is "
+        "reported when all recipes of the file are checked as they stand, without --variant and --set.",
+    ),
 }
 
-LANGUAGE = {code: Topic(code, Severity.ERROR, title, text) for code, (title, text) in _TEXTS.items()}
+_WARNINGS = {"PD011"}
+
+LANGUAGE = {
+    code: Topic(code, Severity.WARNING if code in _WARNINGS else Severity.ERROR, title, text)
+    for code, (title, text) in _TEXTS.items()
+}
 """Topics of the language by code."""
