@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from pdforge.store.codec import CODECS, LogitBlock, Ranks, decode, encode
+from pdforge.store.codec import CODECS, LogitBlock, decode, encode
 from pdforge.store.fidelity import divergence
 from pdforge.store.logits import LogitSpec, LogitStore, LogitWriter
+from pdforge.store.ranks import Ranks
 
 BARS = {"bits": 12.0, "kl_mean": 4e-4, "kl_max": 1.2e-3, "decode": 250_000, "encode": 100_000}
 """Bits and KL: what docs/store.md promises. Rates: floors for one core."""
@@ -142,7 +143,7 @@ def through_the_store(blocks: list[LogitBlock], counts: np.ndarray, width: int, 
         teacher_dtype="float32",
     )
     with tempfile.TemporaryDirectory() as folder:
-        writer = LogitWriter(folder, spec, counts)
+        writer = LogitWriter(folder, spec, lambda: Ranks.from_counts(counts))
         for shard in writer.missing_shards():
             writer.write_shard(shard, blocks[shard * 16 : (shard + 1) * 16])
         size = writer.finish({}).bytes

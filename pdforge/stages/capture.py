@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from pdforge.distill.truncation import truncate
 from pdforge.layout import StageDirectory, write_json
 from pdforge.plan.jobs import CaptureJob, ModelSource
+from pdforge.recipe.models import TopPTopK
 from pdforge.stages import stop
 from pdforge.stages.entry import Results, Stopped
 from pdforge.store.codec import LogitBlock
+from pdforge.store.ranks import Ranks
 from pdforge.store.spec import LogitSpec
 from pdforge.store.tokens import TokenSplit, TokenStore
 from pdforge.store.writer import LogitWriter
@@ -41,7 +43,9 @@ POLL_S = 0.5
 def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Results | Stopped:
     """Capture this rank's missing shards; rank 0 then waits for the others' and publishes the store."""
     tokens = TokenStore.open(job.tokens)
-    teacher = _Teacher(job, tokens.split("train"), _device(job, rank))
+    truncation = job.truncation
+    assert isinstance(truncation, TopPTopK), "another truncation is refused before anything starts"
+    teacher = _Teacher(job, truncation, tokens.split("train"), _device(job, rank))
     spec = LogitSpec(
         identity=job.identity,
         teacher=job.teacher_identity,
@@ -50,14 +54,18 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
         tokenizer=tokens.manifest.tokenizer,
         sequence_length=job.teacher.sequence_length,
         vocabulary=job.teacher.vocabulary,
-        top_p=job.truncation.top_p,
-        top_k=job.truncation.top_k,
+        top_p=truncation.top_p,
+        top_k=truncation.top_k,
         sequences=job.sequences,
         shard_sequences=job.shard_sequences,
         teacher_dtype=job.precision,
     )
     calibration = min(job.sequences, max(1, CALIBRATION_POSITIONS // spec.sequence_length))
-    writer = LogitWriter(job.output, spec, _kept_counts(teacher.blocks(0, calibration), spec.vocabulary))
+    writer = LogitWriter(
+        job.output,
+        spec,
+        lambda: Ranks.from_counts(_kept_counts(teacher.blocks(0, calibration), spec.vocabulary)),
+    )
     progress = _Progress(directory, spec) if rank == 0 else None
     for shard in writer.missing_shards():
         if shard % ranks != rank:
@@ -90,8 +98,8 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
 class _Teacher:
     """The frozen teacher over one split of the token store."""
 
-    def __init__(self, job: CaptureJob, split: TokenSplit, device: torch.device) -> None:
-        self._job, self._split = job, split
+    def __init__(self, job: CaptureJob, truncation: TopPTopK, split: TokenSplit, device: torch.device) -> None:
+        self._job, self._truncation, self._split = job, truncation, split
         self._model = load(job.teacher, device, getattr(torch, job.precision))
 
     def blocks(self, first: int, end: int) -> Iterator[LogitBlock]:
@@ -105,7 +113,7 @@ class _Teacher:
         hidden = self._model.hidden(inputs, positions)
         rows = max(1, LOGITS_AT_ONCE // self._job.teacher.vocabulary)
         parts = [
-            truncate(self._model.logits(chunk), self._job.truncation.top_p, self._job.truncation.top_k)
+            truncate(self._model.logits(chunk), self._truncation.top_p, self._truncation.top_k)
             for chunk in hidden.flatten(0, 1).split(rows)
         ]
         count, mass, ids, logprobs = (

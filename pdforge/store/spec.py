@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator
 
 from pdforge.errors import StoreMismatch, StoreMissing
 from pdforge.identity import canonical, identity
-from pdforge.store.codec import CODECS, COLUMNS, DEFAULT_CODEC, Ranks
+from pdforge.store.codec import CODECS, COLUMNS, DEFAULT_CODEC
 from pdforge.store.files import DamagedFileError, Folder
 from pdforge.store.manifest import Kind, Part, Shard
+from pdforge.store.ranks import Ranks
 from pdforge.store.shards import ShardReader, write_shard_file
 
 KIND: Kind = "pdforge-logits"
@@ -125,10 +126,10 @@ def shard_name(index: int) -> str:
     return f"shard-{index:06d}.bin"
 
 
-def fix_spec(folder: Folder, spec: LogitSpec, rank_counts: NDArray[np.integer[Any]] | None) -> tuple[Ranks, str]:
-    """Publish spec and rank table where none is, and return the table that holds, with its checksum.
+def fix_spec(folder: Folder, spec: LogitSpec, learn: Callable[[], Ranks] | None) -> tuple[Ranks, str]:
+    """Publish spec and rank tables where none are, and return the tables that hold, with their checksum.
 
-    The first of several writers wins; the others take its table.
+    `learn` is called only where there are none. The first of several writers wins; the others take its tables.
 
     Raises:
         StoreMismatch: the folder belongs to a store with another spec.
@@ -136,11 +137,13 @@ def fix_spec(folder: Folder, spec: LogitSpec, rank_counts: NDArray[np.integer[An
     """
     assert folder.local is not None
     if not (folder.local / RANKS_FILE).exists():
-        counts = np.zeros(spec.vocabulary, np.int64) if rank_counts is None else np.asarray(rank_counts)
-        if counts.shape != (spec.vocabulary,):
-            raise StoreMismatch(f"rank counts have shape {counts.shape}, the vocabulary has {spec.vocabulary} ids")
-        ids = Ranks.from_counts(counts).id_of.astype("<i4").tobytes()
-        write_shard_file(folder.local / RANKS_FILE, [ids], {"spec": spec.model_dump(mode="json")}, first_wins=True)
+        ranks = learn() if learn else Ranks.from_counts(np.zeros(spec.vocabulary, np.int64))
+        if ranks.vocabulary != spec.vocabulary:
+            raise StoreMismatch(f"rank tables of {ranks.vocabulary} ids, the vocabulary has {spec.vocabulary}")
+        if len(ranks.id_of) > 1 and not CODECS[spec.codec].tables:
+            raise StoreMismatch(f"codec {spec.codec} has one rank table, not {len(ranks.id_of)}")
+        meta = {"spec": spec.model_dump(mode="json")}
+        write_shard_file(folder.local / RANKS_FILE, ranks.blocks(), meta, first_wins=True)
     held, ranks, digest = read_spec(folder)
     difference = first_difference(held, spec)
     if difference:
@@ -166,10 +169,11 @@ def read_spec(folder: Folder) -> tuple[LogitSpec, Ranks, str]:
         spec = LogitSpec.model_validate(reader.meta["spec"])
     except (KeyError, ValidationError) as error:
         raise StoreMismatch(f"{reader.name}: not the rank table of a logit store") from error
-    ids = np.frombuffer(reader.block(0), "<i4")
-    if not np.array_equal(np.sort(ids), np.arange(spec.vocabulary)):
-        raise DamagedFileError(reader.name, "not a permutation of the vocabulary", 0)
-    return spec, Ranks(ids.astype(np.int32)), reader.digest
+    try:
+        ranks = Ranks.from_blocks([reader.block(number) for number in range(len(reader))], spec.vocabulary)
+    except (ValueError, IndexError) as error:
+        raise DamagedFileError(reader.name, str(error), 0) from error
+    return spec, ranks, reader.digest
 
 
 def first_difference(held: LogitSpec, wanted: LogitSpec) -> str:

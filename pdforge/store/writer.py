@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pdforge.errors import StoreError, StoreMismatch, StoreMissing
 from pdforge.store import codec as planes
@@ -15,6 +14,7 @@ from pdforge.store.codec import CODECS, LogitBlock
 from pdforge.store.fidelity import measure, summed
 from pdforge.store.files import Folder, remove_leftovers
 from pdforge.store.manifest import Shard, write_manifest
+from pdforge.store.ranks import Ranks
 from pdforge.store.shards import ShardReader, write_shard_file
 from pdforge.store.spec import KIND, Fidelity, LogitSpec, Manifest, fix_spec, shard_name
 
@@ -22,20 +22,21 @@ from pdforge.store.spec import KIND, Fidelity, LogitSpec, Manifest, fix_spec, sh
 class LogitWriter:
     """Writes the shards of one logit store.
 
-    `rank_counts`, int64 [vocabulary]: how often each id is kept, from a few thousand positions of the teacher. Wrong
-    counts cost nothing but size: with token frequencies instead, an entry takes 9 % more bits, with none (ids in rising
-    order) 16 %. The first writer's counts hold; the others' are ignored, so writers need not agree.
+    `learn` gives the rank tables, from how often ids are kept at a few thousand positions of the teacher; it is called
+    only where the folder has none yet. Wrong tables cost nothing but size: with token frequencies instead, an entry
+    takes 9 % more bits, with none (ids in rising order) 16 %. The first writer's tables hold; the others' are ignored,
+    so writers need not agree.
 
     Raises:
         StoreMismatch: the folder belongs to a store with another spec; names the field.
     """
 
-    def __init__(self, path: str | Path, spec: LogitSpec, rank_counts: NDArray[np.integer[Any]] | None = None) -> None:
+    def __init__(self, path: str | Path, spec: LogitSpec, learn: Callable[[], Ranks] | None = None) -> None:
         self.path = Path(path)
         self.spec = spec
         self._folder = Folder(self.path)
         self._codec = CODECS[spec.codec]
-        self._ranks, self._ranks_digest = fix_spec(self._folder, spec, rank_counts)
+        self._ranks, self._ranks_digest = fix_spec(self._folder, spec, learn)
 
     def missing_shards(self) -> list[int]:
         """Shards that no writer has published yet, rising."""
@@ -122,6 +123,12 @@ def _check(block: LogitBlock, spec: LogitSpec, place: str) -> None:
     require((logprobs[1:] <= logprobs[:-1])[same].all(), "entries are not in falling probability")
     key = np.sort((position << 24) | ids)
     require((key[1:] != key[:-1]).all(), "an id is kept twice at one position")
+    if CODECS[spec.codec].values == "draws":
+        draws = block.draws
+        require(draws is not None and draws.shape == ids.shape, "sampled targets need the number of draws of each id")
+        assert draws is not None
+        require((draws >= 1).all(), "an id was never drawn")
+        require((draws.astype(np.int64)[1:] <= draws[:-1])[same].all(), "entries are not in falling number of draws")
     for name in spec.columns:
         column = getattr(block, name)
         require(column is not None and column.shape == count.shape, f"column {name} is missing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pdforge.store.codec import COLUMNS
 from pdforge.store.logits import LogitBlock, LogitSpec, LogitStore, LogitWriter
 
 TEACHER_DATA = Path(os.environ.get("PDFORGE_TEACHER_DATA", "no-teacher-data"))
@@ -32,19 +34,22 @@ def block(
     if ties:
         logits = np.round(logits)
     logprobs = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
+    extra = {name: rng.random(length).astype(np.float32) for name in COLUMNS} if columns else {}
+    return dataclasses.replace(truncated(logprobs, top_p, top_k), **extra)
+
+
+def truncated(logprobs: np.ndarray, top_p: float, top_k: int) -> LogitBlock:
+    """Top-p, then top-k of log-probabilities [L, V]."""
     count, ids, kept = [], [], []
-    for row in logprobs:
-        order = np.lexsort((np.arange(vocabulary), -row))
+    for row in logprobs.astype(np.float32):
+        order = np.lexsort((np.arange(len(row)), -row))
         p = np.exp(row[order].astype(np.float64))
         n = min(int((np.cumsum(p) - p < top_p).sum()), top_k)
         count.append(n)
         ids.append(order[:n])
         kept.append(row[order[:n]])
     mass = np.array([np.exp(row.astype(np.float64)).sum() for row in kept], np.float32)
-    extra = {name: rng.random(length).astype(np.float32) for name in ("entropy", "label_logprob")} if columns else {}
-    return LogitBlock(
-        np.array(count, np.uint16), np.concatenate(ids).astype(np.int32), np.concatenate(kept), mass, **extra
-    )
+    return LogitBlock(np.array(count, np.uint16), np.concatenate(ids).astype(np.int32), np.concatenate(kept), mass)
 
 
 def spec(**changes: Any) -> LogitSpec:

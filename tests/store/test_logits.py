@@ -21,6 +21,7 @@ from pdforge.errors import StoreDamaged, StoreError, StoreMismatch, StoreMissing
 from pdforge.store import shards as container
 from pdforge.store.inspect import open_store, set_aside, verify
 from pdforge.store.logits import LogitBlock, LogitStore, LogitWriter
+from pdforge.store.ranks import Ranks
 from tests.store import made
 
 
@@ -136,8 +137,8 @@ def test_a_shard_of_another_store_is_not_taken(tmp_path):
 def test_the_first_writers_rank_table_holds(tmp_path):
     held = made.spec()
     counts = np.arange(held.vocabulary)
-    first = LogitWriter(tmp_path / "s", held, counts)
-    second = LogitWriter(tmp_path / "s", held, counts[::-1].copy())
+    first = LogitWriter(tmp_path / "s", held, lambda: Ranks.from_counts(counts))
+    second = LogitWriter(tmp_path / "s", held, lambda: Ranks.from_counts(counts[::-1]))
     first.write_shard(0, made.blocks_of(held, 0))
     for shard in second.missing_shards():
         second.write_shard(shard, made.blocks_of(held, shard))
@@ -151,7 +152,7 @@ def test_the_first_writers_rank_table_holds(tmp_path):
 def test_a_shard_of_another_rank_table_is_not_taken(tmp_path):
     held = made.spec()
     made.store(tmp_path / "a", held)
-    other = LogitWriter(tmp_path / "b", held, np.arange(held.vocabulary))
+    other = LogitWriter(tmp_path / "b", held, lambda: Ranks.from_counts(np.arange(held.vocabulary)))
     other.write_shard(1, made.blocks_of(held, 1))
     shutil.copy(tmp_path / "b" / "shard-000001.bin", tmp_path / "a" / "shard-000001.bin")
     with pytest.raises(StoreMismatch, match="another store"):
@@ -178,7 +179,8 @@ def test_stores_never_import_torch():
 def _write(path, shards, barrier):
     held = made.spec(sequences=40)
     barrier.wait()
-    writer = LogitWriter(path, held, np.random.default_rng(shards[0]).integers(0, 99, held.vocabulary))
+    counts = np.random.default_rng(shards[0]).integers(0, 99, held.vocabulary)
+    writer = LogitWriter(path, held, lambda: Ranks.from_counts(counts))
     for shard in shards:
         writer.write_shard(shard, made.blocks_of(held, shard))
 
