@@ -21,6 +21,8 @@ COMMANDS = {
     "show": "Recipes",
     "explain": "Recipes",
     "recipes": "Recipes",
+    "new": "Recipes",
+    "schema": "Recipes",
     "diff": "Recipes",
     "plan": "From recipe to job",
     "compile": "From recipe to job",

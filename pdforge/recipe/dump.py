@@ -29,11 +29,16 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as a YAML file that loads to an equal recipe."""
+    return dump_values(recipe_values(recipe))
+
+
+def dump_values(values: Any) -> str:
+    """JSON values as YAML, mappings in their order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 10_000
     stream = io.StringIO()
-    yaml.dump(recipe_values(recipe), stream)
+    yaml.dump(values, stream)
     return stream.getvalue()

@@ -65,6 +65,16 @@ def load_recipes(source: str, *, variants: Sequence[str] = (), overrides: Sequen
     return load_document(read_file(path, name), path.parent, variants=variants, overrides=overrides)
 
 
+def compose_recipe(source: str) -> Mapping:
+    """A recipe file or a gallery recipe with what it extends, `variants` and `sweep` still in it; not validated.
+
+    Raises:
+        RecipeError, UsageError: as `load_recipes`.
+    """
+    path = find_recipe(source)
+    return Composer().compose(read_file(path, _display(path)), path.parent)
+
+
 def load_document(
     document: Document, directory: Path, *, variants: Sequence[str] = (), overrides: Sequence[str] = ()
 ) -> list[LoadedRecipe]:

@@ -25,7 +25,7 @@ def test_help_lists_every_command() -> None:
     assert pdforge().stdout == done.stdout or "Usage" in pdforge().stdout
 
 
-@pytest.mark.parametrize("name", ["validate", "show", "explain", "recipes"])
+@pytest.mark.parametrize("name", ["validate", "show", "explain", "recipes", "new", "schema"])
 def test_help_of_a_command_has_an_example(name: str) -> None:
     done = pdforge(name, "--help")
     assert done.returncode == 0

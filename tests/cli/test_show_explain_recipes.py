@@ -68,7 +68,7 @@ def test_explain() -> None:
     assert json.loads(pdforge("explain", "PD001", "--json").stdout)["severity"] == "error"
     done = pdforge("explain", "PD15x")
     assert done.returncode == 2
-    assert "did you mean PD15" in done.stderr
+    assert "did you mean PD1" in done.stderr
 
 
 def test_recipes_lists_the_gallery() -> None:

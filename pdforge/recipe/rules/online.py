@@ -72,8 +72,8 @@ def online_late(recipe: Recipe) -> Iterator[Finding]:
 
 @rule("PD162", Severity.WARNING, "much weight on distributions captured in training")
 def online_little_weight(recipe: Recipe) -> Iterator[Finding]:
-    """Distributions of a teacher that is still being trained help only as a seasoning: in the paper those of the last
-    100B of 400B tokens lose 3.9 % at full weight and gain 0.5 % at α = 0.1 with top-0.95-50."""
+    """Distributions of a teacher that is still being trained help only with little weight: in the paper those of the
+    last 100B of 400B tokens lose 3.9 % at full weight and gain 0.5 % at α = 0.1 with top-0.95-50."""
     alpha = recipe.objective.alpha
     field, most = ("value", alpha.value) if alpha.schedule == "constant" else ("peak", alpha.peak)
     if alpha.schedule == "wsd_beta":
