@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import sysconfig
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
-from pdforge.errors import EnvironmentFault, StoreError
+from pdforge.errors import EnvironmentFault
 from pdforge.identity import canonical
-from pdforge.recipe.models import Corpus, StandardLibraryCorpus, TextCorpus
+from pdforge.recipe.models import (
+    Corpus,
+    HuggingFaceCorpus,
+    JsonLinesCorpus,
+    MixtureCorpus,
+    ParquetCorpus,
+    StandardLibraryCorpus,
+    TextCorpus,
+)
+from pdforge.store import readers
 from pdforge.store.files import filesystem_of
 
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3"}
@@ -24,8 +31,50 @@ _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "te
 _SKIPPED_PREFIXES = ("_sysconfigdata", "config-")
 """Written when Python is built: they differ from machine to machine."""
 
-_READ_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
-"""What reading a file raises that is gone, cut short or not compressed as its name says."""
+_UNIT_BYTES = 1 << 24
+"""Consecutive small files make one unit of at least this size."""
+
+HASHED_WHOLE = 1 << 28
+"""Bytes of local files up to which a fingerprint reads all of a corpus; of a larger one it reads samples."""
+_SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
+"""Read of each file of a large corpus: evenly spread, its first and last bytes among them."""
+
+Unit = Callable[[], Iterator[str]]
+"""Reads a piece of a corpus, such as a file, from its start: documents that are not blank."""
+
+
+def units(corpora: Sequence[Corpus]) -> list[Unit]:
+    """The corpora in pieces that can be read apart; end to end, they are `documents`.
+
+    Raises:
+        EnvironmentFault: a pattern matches no file, or its place cannot be listed.
+    """
+    return [_documents_of(unit) for corpus in corpora for unit in _units(corpus)]
+
+
+@dataclass(frozen=True)
+class WeightedUnits:
+    """One source of text and its share of the tokens, in (0, 1]."""
+
+    name: str
+    share: float
+    units: list[Unit]
+
+    def documents(self) -> Iterator[str]:
+        """All that it holds, in order."""
+        return chain.from_iterable(unit() for unit in self.units)
+
+
+def sources(corpora: Sequence[Corpus]) -> list[WeightedUnits]:
+    """The sources of a mixture; other corpora follow each other as one source. Raises as `units`."""
+    if len(corpora) == 1 and isinstance(corpora[0], MixtureCorpus):
+        mixed = corpora[0].sources
+        total = sum(source.weight for source in mixed)
+        return [
+            WeightedUnits(f"source {number} of the corpus", source.weight / total, units([source.corpus]))
+            for number, source in enumerate(mixed, start=1)
+        ]
+    return [WeightedUnits("the corpus", 1.0, units(corpora))]
 
 
 def documents(corpora: Sequence[Corpus]) -> Iterator[str]:
@@ -35,14 +84,14 @@ def documents(corpora: Sequence[Corpus]) -> Iterator[str]:
         EnvironmentFault: a file is missing or cannot be read, or a pattern matches none.
         StoreError: a file's content is not what its kind says; names file and line.
     """
-    for corpus in corpora:
-        for text in _documents(corpus):
-            if text.strip():
-                yield _without_lone_surrogates(text)
+    return chain.from_iterable(unit() for unit in units(corpora))
 
 
 def fingerprint(corpora: Sequence[Corpus]) -> str:
     """Hash of what `documents` yields, hex: names and contents of local files; names, sizes and tags of remote ones.
+
+    Of local files of more than `HASHED_WHOLE` bytes together: names, sizes, and samples of each file's bytes. Of a
+    data set of the hub: its name, configuration, split and revision.
 
     Raises:
         EnvironmentFault: as `documents`.
@@ -50,36 +99,92 @@ def fingerprint(corpora: Sequence[Corpus]) -> str:
     return hashlib.sha256(canonical([_signature(corpus) for corpus in corpora]).encode()).hexdigest()
 
 
-def _documents(corpus: Corpus) -> Iterator[str]:
+def _documents_of(unit: Unit) -> Unit:
+    def read() -> Iterator[str]:
+        for text in unit():
+            if text.strip():
+                yield _without_lone_surrogates(text)
+
+    return read
+
+
+def _units(corpus: Corpus) -> list[Unit]:
+    if isinstance(corpus, MixtureCorpus):
+        return [unit for source in corpus.sources for unit in _units(source.corpus)]
     if isinstance(corpus, StandardLibraryCorpus):
-        for _, data in _standard_library(corpus.bytes):
-            yield data.decode()
-    else:
-        filesystem, paths = _matches(corpus.path)
-        for path in paths:
-            yield from (
-                _text(filesystem, path) if isinstance(corpus, TextCorpus) else _rows(filesystem, path, corpus.text)
-            )
+        return [lambda: (data.decode() for _, data in _standard_library(corpus.bytes))]
+    if isinstance(corpus, HuggingFaceCorpus):
+        return readers.dataset(corpus)
+    filesystem, sizes = _matches(corpus.path)
+    return [partial(_texts, filesystem, files, corpus) for files in _grouped(sizes)]
+
+
+def _texts(
+    filesystem: Any, files: Sequence[str], corpus: TextCorpus | JsonLinesCorpus | ParquetCorpus
+) -> Iterator[str]:
+    for path in files:
+        if isinstance(corpus, TextCorpus):
+            yield from readers.plain_text(filesystem, path)
+        elif isinstance(corpus, JsonLinesCorpus):
+            yield from readers.json_lines(filesystem, path, corpus.text)
+        else:
+            yield from readers.parquet(filesystem, path, corpus.text)
+
+
+def _grouped(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Consecutive files, in groups that reach `_UNIT_BYTES`."""
+    group: list[str] = []
+    total = 0
+    for path, size in sizes.items():
+        group.append(path)
+        total += size
+        if total >= _UNIT_BYTES:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
 def _signature(corpus: Corpus) -> list[Any]:
+    if isinstance(corpus, MixtureCorpus):
+        return [corpus.kind, [[source.weight, _signature(source.corpus)] for source in corpus.sources]]
+    if isinstance(corpus, HuggingFaceCorpus):
+        return _dataset_signature(corpus)
     options = corpus.model_dump(mode="json", exclude={"path"})
     if isinstance(corpus, StandardLibraryCorpus):
         return [options, [[name, hashlib.sha256(data).hexdigest()] for name, data in _standard_library(corpus.bytes)]]
-    filesystem, paths = _matches(corpus.path)
+    filesystem, sizes = _matches(corpus.path)
     if "file" in _protocols(filesystem):
-        folder = Path(paths[0]).parent
-        while not all(Path(path).is_relative_to(folder) for path in paths):
-            folder = folder.parent
-        return [options, [[Path(path).relative_to(folder).as_posix(), _sha256(path)] for path in paths]]
+        return [options, _local_signature(sizes)]
     tags = ("size", "ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
     return [
         options,
-        [[path, {tag: str(info[tag]) for tag in tags if tag in info}] for path, info in _infos(filesystem, paths)],
+        [[path, {tag: str(info[tag]) for tag in tags if tag in info}] for path, info in _infos(filesystem, sizes)],
     ]
 
 
-def _infos(filesystem: Any, paths: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _dataset_signature(corpus: HuggingFaceCorpus) -> list[Any]:
+    """Of a local folder its files; of the hub the names that the recipe gives: plans are made without a network."""
+    folder = Path(corpus.path)
+    if not folder.is_dir():
+        return [corpus.model_dump(mode="json")]
+    options = corpus.model_dump(mode="json", exclude={"path"})
+    sizes = {str(path): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    return [options, _local_signature(sizes)] if sizes else [options]
+
+
+def _local_signature(sizes: dict[str, int]) -> list[list[Any]]:
+    paths = list(sizes)
+    folder = Path(paths[0]).parent
+    while not all(Path(path).is_relative_to(folder) for path in paths):
+        folder = folder.parent
+    names = [Path(path).relative_to(folder).as_posix() for path in paths]
+    if sum(sizes.values()) <= HASHED_WHOLE:
+        return [[name, _sha256(path)] for name, path in zip(names, paths, strict=True)]
+    return [[name, sizes[path], _sha256_of_samples(path, sizes[path])] for name, path in zip(names, paths, strict=True)]
+
+
+def _infos(filesystem: Any, paths: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in paths:
         yield path, filesystem.info(path)
 
@@ -94,7 +199,19 @@ def _sha256(path: str) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise readers.unreadable(path, error) from error
+
+
+def _sha256_of_samples(path: str, size: int) -> str:
+    last, digest = max(0, size - _SAMPLE_BYTES), hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            for start in dict.fromkeys(last * n // (_SAMPLES - 1) for n in range(_SAMPLES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    except OSError as error:
+        raise readers.unreadable(path, error) from error
+    return digest.hexdigest()
 
 
 def _standard_library(size: int) -> Iterator[tuple[str, bytes]]:
@@ -127,72 +244,17 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _matches(pattern: str) -> tuple[Any, list[str]]:
-    """The file system of a pattern and the files it matches, sorted."""
+def _matches(pattern: str) -> tuple[Any, dict[str, int]]:
+    """The file system of a pattern and the files it matches, sorted, with their sizes in bytes."""
     filesystem, path = filesystem_of(pattern)
     try:
-        found = sorted(name for name in map(str, filesystem.glob(path)) if not filesystem.isdir(name))
+        found = {str(name): info for name, info in filesystem.glob(path, detail=True).items()}
     except OSError as error:
-        raise _unreadable(pattern, error) from error
-    if not found:
+        raise readers.unreadable(pattern, error) from error
+    sizes = {name: int(found[name]["size"] or 0) for name in sorted(found) if found[name]["type"] != "directory"}
+    if not sizes:
         raise EnvironmentFault(f"{pattern}: no such file", remedy="check the corpus's `path`")
-    return filesystem, found
-
-
-def _text(filesystem: Any, path: str) -> Iterator[str]:
-    with _opened(filesystem, path) as file:
-        try:
-            data = file.read()
-        except _READ_ERRORS as error:
-            raise _unreadable(path, error) from error
-    try:
-        yield data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise StoreError(f"{path}:{line}: not UTF-8: byte 0x{data[error.start]:02x}") from error
-
-
-def _rows(filesystem: Any, path: str, key: str) -> Iterator[str]:
-    with _opened(filesystem, path) as file:
-        lines = enumerate(file, start=1)
-        while True:
-            try:
-                number, line = next(lines)
-            except StopIteration:
-                return
-            except _READ_ERRORS as error:
-                raise _unreadable(path, error) from error
-            if line.strip():
-                yield _value(line, key, f"{path}:{number}")
-
-
-def _value(line: bytes, key: str, place: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{place}: not JSON: {error}", remedy="a JSON Lines file has one object a line") from error
-    if not isinstance(row, dict):
-        raise StoreError(f"{place}: not a JSON object", remedy="a JSON Lines file has one object a line")
-    if key not in row:
-        raise StoreError(f"{place}: no key {key!r}", remedy=f"set the corpus's `text`; keys here: {', '.join(row)}")
-    if not isinstance(row[key], str):
-        raise StoreError(
-            f"{place}: {key!r} is not text", remedy=f"set the corpus's `text`; keys here: {', '.join(row)}"
-        )
-    return str(row[key])
-
-
-def _opened(filesystem: Any, path: str) -> Any:
-    try:
-        if path.endswith(".zst"):
-            return io.BufferedReader(_ZstdFrames(filesystem.open(path, "rb")))
-        return filesystem.open(path, "rb", compression="infer")
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: BaseException) -> EnvironmentFault:
-    return EnvironmentFault(f"{path}: cannot be read: {error}", remedy="check the corpus's `path` and its rights")
+    return filesystem, sizes
 
 
 def _without_lone_surrogates(text: str) -> str:
@@ -202,35 +264,3 @@ def _without_lone_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-class _ZstdFrames(io.RawIOBase):
-    """A zstd file of any number of frames. Readers at hand stop after the first, or at a cut, without a word."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._frame: Any = None
-        self._compressed = self._plain = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._plain:
-            data = self._compressed or self._file.read(1 << 16)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("cut short inside a zstd frame")
-                return 0
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._plain, self._compressed = self._frame.decompress(data), b""
-            if self._frame.eof:
-                self._compressed, self._frame = self._frame.unused_data, None
-        size = min(len(buffer), len(self._plain))
-        buffer[:size], self._plain = self._plain[:size], self._plain[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

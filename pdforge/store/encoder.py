@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from pdforge.errors import EnvironmentFault, StoreError
 from pdforge.recipe.models import Corpus, PretrainedTokenizer, Tokenizer, TrainedTokenizer
-from pdforge.store.corpus import documents
+from pdforge.store.corpus import sources
 
 SEPARATOR = "<|endoftext|>"
 """Of a trained tokenizer; its id is 0."""
 
 _TRAINING_BYTES = 1 << 28
-"""A tokenizer is trained on at most this much text, from the start of the corpus."""
+"""A tokenizer is trained on at most this much text: of each source its share, from its start."""
 
 _PIECE = 1 << 20
 """Characters that are encoded at once; a longer document is cut at line ends, so that memory stays small."""
@@ -49,7 +49,7 @@ def tokenizer_json(tokenizer: Tokenizer, corpus: Sequence[Corpus]) -> bytes:
         initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    model.train_from_iterator(_at_most(documents(corpus), _TRAINING_BYTES), trainer)
+    model.train_from_iterator(_sample(corpus), trainer)
     return str(model.to_str(pretty=False)).encode()
 
 
@@ -105,6 +105,11 @@ def _pieces(text: str) -> Iterator[str]:
             stop = text.rfind("\n", start, stop) + 1 or stop
         yield text[start:stop]
         start = stop
+
+
+def _sample(corpus: Sequence[Corpus]) -> Iterator[str]:
+    for source in sources(corpus):
+        yield from _at_most(source.documents(), int(source.share * _TRAINING_BYTES))
 
 
 def _at_most(texts: Iterable[str], size: int) -> Iterator[str]:

@@ -1,61 +1,66 @@
-"""Corpus to token store. Each step publishes what it finished: a killed build goes on where it was, to the same bytes.
+"""Corpus to token store, by any number of tasks. Each step publishes what it finished: a killed build goes on there.
 
-tokenizer.json          trained or copied
-.build/part-N.bin       encoded documents: ids, and length, hash and text bytes of each
-.build/<split>.stream   ids of the split's documents, end to end
-<split>-N.bin           sequences cut from the stream, shuffled
-manifest.json
+tokenizer.json     trained or copied, by task 0
+.build/            encoded text (`pdforge.store.encoded`): unit u of the corpus by task u mod tasks
+<split>-N.bin      sequences cut from the selected text, shuffled: by task N mod tasks
+manifest.json      by task 0, when all is there
+
+What is written depends on the corpus and the recipe alone, not on the number of tasks or on when they were killed.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xxhash
-from numpy.typing import NDArray
-
 from pdforge.errors import StoreError, StoreMismatch, StoreMissing
 from pdforge.recipe.models import Corpus, Tokenizer
-from pdforge.store.corpus import documents
+from pdforge.store import corpus as texts
+from pdforge.store.encoded import EncodedText
 from pdforge.store.encoder import Encoder, tokenizer_json
 from pdforge.store.files import Folder, publish, remove_leftovers
-from pdforge.store.manifest import Shard, read_manifest, write_manifest
-from pdforge.store.shards import ShardReader, write_shard_file
-from pdforge.store.tokens import (
-    KIND,
-    TOKENIZER_FILE,
-    Split,
-    SplitName,
-    TokenManifest,
-    content_hash,
-    tokenizer_hash,
-)
+from pdforge.store.manifest import read_manifest, write_manifest
+from pdforge.store.pack import SplitPacker, shard_sequences, shares_of
+from pdforge.store.selection import Selection, Source
+from pdforge.store.tokens import KIND, TOKENIZER_FILE, SplitName, TokenManifest, content_hash, tokenizer_hash
 
 Progress = Callable[[dict[str, Any]], None]
 
-_PART_BYTES = 1 << 24
-"""Text of one part."""
-_BATCH_BYTES = 1 << 21
-"""Text that is encoded at once."""
-_SHARD_BYTES = 1 << 26
-_SHARD_SEQUENCES = 1 << 16
+POLL_S = 0.2
+"""Between two looks at what the other tasks have published."""
+
+
+class BuildStopped(Exception):  # noqa: N818 - no error: what was asked for has happened
+    """The build was asked to stop; started again it goes on."""
 
 
 @dataclass(frozen=True)
-class _Documents:
-    """What is known of the documents read so far."""
+class Task:
+    """One of the tasks that build a store together, on one file system."""
 
-    parts: list[Path]
-    tokens: NDArray[np.int64]
-    """Ids of each, the separator included."""
-    hashes: NDArray[np.uint64]
-    text_bytes: NDArray[np.int64]
-    per_part: list[int]
+    rank: int = 0
+    ranks: int = 1
+    stopped: Callable[[], bool] = lambda: False
+    """Whether it has been asked to stop."""
+
+    def owns(self, number: int) -> bool:
+        """Whether that piece of the work is this task's."""
+        return number % self.ranks == self.rank
+
+    def check(self) -> None:
+        """Raise BuildStopped where it has been asked to stop."""
+        if self.stopped():
+            raise BuildStopped
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Wait for what other tasks do; raises BuildStopped."""
+        while not until():
+            self.check()
+            time.sleep(POLL_S)
 
 
 def build_token_store(
@@ -69,243 +74,205 @@ def build_token_store(
     seed: int,
     identity: str,
     progress: Progress | None = None,
+    task: Task | None = None,
 ) -> TokenManifest:
-    """Build the token store at `output`, or what is missing of it, and return its manifest. One process at a time.
+    """Build the token store at `output`, or what is missing of it, and return its manifest. Every task calls it.
 
-    A split's text is cut into sequences of tokens [i·L, (i+1)·L]: the last is the label of position L-1, and the first
-    token of the next sequence. The held-out split takes the documents of lowest hash, so that identical documents are
-    never in both.
-    `progress` receives `{"phase", "done", "total", "unit"}`.
+    A source's text of a split is cut into sequences of tokens [i·L, (i+1)·L]: the last is the label of position L-1,
+    and the first token of the next sequence. The held-out split takes the documents of lowest hash, so that identical
+    documents are never in both. Sources of a mixture give sequences by their weights.
+    `progress` receives `{"phase", "done", "total", "unit"}`, of task 0.
 
     Raises:
         StoreError: the corpus holds too little text, or cannot be tokenized as asked.
         StoreMismatch: `output` holds the store of another stage.
         EnvironmentFault: a file or a package is missing.
+        BuildStopped: the task was asked to stop.
     """
-    report = progress or (lambda _: None)
-    folder, build = Folder(output), output / ".build"
+    task = task or Task()
+    report = progress if progress and task.rank == 0 else lambda _: None
+    found = _finished(output, identity)
+    if found:
+        shutil.rmtree(output / ".build", ignore_errors=True)
+        return found
+    (output / ".build").mkdir(parents=True, exist_ok=True)
+    if task.ranks == 1:
+        remove_leftovers(output)
+        remove_leftovers(output / ".build")
+    source = _tokenizer(output, tokenizer, corpus, task, report)
+    builder = _Builder(
+        output=output,
+        encoder=Encoder(source, tokenizer),
+        tokenizer=tokenizer_hash(source),
+        length=sequence_length,
+        seed=seed,
+        identity=identity,
+        task=task,
+        report=report,
+    )
     try:
-        manifest = read_manifest(folder, KIND, TokenManifest)
+        return builder.build(corpus, train_sequences, validation_sequences)
     except StoreMissing:
-        pass
-    else:
-        if manifest.identity != identity:
-            raise StoreMismatch(f"{output}: identity is {manifest.identity!r}, not {identity!r}")
-        shutil.rmtree(build, ignore_errors=True)
-        return manifest
-    build.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(output)
-    remove_leftovers(build)
+        # Task 0 takes the encoded text away when the store is whole; a task without a part in the rest may be late.
+        found = _finished(output, identity)
+        if found:
+            return found
+        raise
 
-    source = _tokenizer(output, tokenizer, corpus, report)
-    encoder = Encoder(source, tokenizer)
-    needs = {
-        name: sequences * sequence_length + 1 if sequences else 0
-        for name, sequences in (("train", train_sequences), ("validation", validation_sequences))
-    }
-    found = _encode(build, corpus, encoder, (identity, tokenizer_hash(source), seed), needs=needs, report=report)
-    held_out = _held_out(found, needs)
-    packer = _Packer(output, found, encoder.dtype, length=sequence_length, seed=seed, identity=identity)
-    splits = {
-        "train": packer.pack("train", ~held_out, train_sequences, report),
-        "validation": packer.pack("validation", held_out, validation_sequences, report),
-    }
-    facts: dict[str, Any] = {
-        "identity": identity,
-        "tokenizer": tokenizer_hash(source),
-        "vocabulary": encoder.vocabulary,
-        "separator": encoder.separator,
-        "sequence_length": sequence_length,
-        "seed": seed,
-        "dtype": encoder.dtype.name,
-        "shard_sequences": packer.shard_sequences,
-    }
-    manifest = TokenManifest(**facts, **splits, content=content_hash(facts, packer.sums))
-    write_manifest(folder, KIND, manifest)
-    shutil.rmtree(build)
+
+def _finished(output: Path, identity: str) -> TokenManifest | None:
+    try:
+        manifest = read_manifest(Folder(output), KIND, TokenManifest)
+    except StoreMissing:
+        return None
+    if manifest.identity != identity:
+        raise StoreMismatch(f"{output}: identity is {manifest.identity!r}, not {identity!r}")
     return manifest
 
 
-def _tokenizer(output: Path, tokenizer: Tokenizer, corpus: Sequence[Corpus], report: Progress) -> bytes:
+def _tokenizer(output: Path, tokenizer: Tokenizer, corpus: Sequence[Corpus], task: Task, report: Progress) -> bytes:
     path = output / TOKENIZER_FILE
-    if not path.exists():
+    if task.rank == 0 and not path.exists():
         report({"phase": "tokenizer", "done": 0, "total": 1, "unit": "tokenizers"})
         publish(path, [tokenizer_json(tokenizer, corpus)])
+    task.wait(path.exists)
     return path.read_bytes()
 
 
-# --- encode ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Builder:
+    output: Path
+    encoder: Encoder
+    tokenizer: str
+    length: int
+    seed: int
+    identity: str
+    task: Task
+    report: Progress
 
+    def build(self, corpus: Sequence[Corpus], train: int, validation: int) -> TokenManifest:
+        found = texts.sources(corpus)
+        shares = [source.share for source in found]
+        sequences: dict[SplitName, list[int]] = {
+            "train": shares_of(train, shares),
+            "validation": shares_of(validation, shares),
+        }
+        selection = self._encode(found, sequences)
+        if selection is None:
+            return self._whole()
+        packers = [
+            SplitPacker(
+                self.output,
+                name,
+                selection.streams(held_out=name == "validation"),
+                sequences[name],
+                dtype=self.encoder.dtype,
+                length=self.length,
+                seed=self.seed,
+                identity=self.identity,
+            )
+            for name in sequences
+        ]
+        for name, packer in zip(sequences, packers, strict=True):
+            self._pack(name, packer)
+        return self._finish(packers) if self.task.rank == 0 else self._whole()
 
-def _encode(
-    build: Path,
-    corpus: Sequence[Corpus],
-    encoder: Encoder,
-    key: tuple[Any, ...],
-    *,
-    needs: dict[str, int],
-    report: Progress,
-) -> _Documents:
-    """Encode part after part until both splits can be filled, or raise StoreError at the end of the corpus."""
-    parts: list[Path] = []
-    columns: list[tuple[NDArray[Any], ...]] = []
-    done, needed = 0, sum(needs.values())
-    for number, texts in enumerate(_grouped(documents(corpus), _PART_BYTES)):
-        path = build / f"part-{number:06d}.bin"
-        part = _read_part(path, key)
-        if part is None:
-            _write_part(path, texts, encoder, key)
-            part = _read_part(path, key)
-            assert part is not None
-        parts.append(path)
-        columns.append(part)
-        done += int(part[0].sum())
-        report({"phase": "encode", "done": min(done, needed), "total": needed, "unit": "tokens"})
-        if done >= needed:
-            found = _documents(parts, columns)
-            if not _shortage(found, needs):
-                return found
-    shortage = _shortage(_documents(parts, columns), needs) if parts else "the corpus has no text"
-    raise StoreError(
-        shortage,
-        remedy="lower `data.train_tokens` or `data.validation_tokens`, or add text to `data.corpus`",
-    )
+    def _encode(self, found: Sequence[texts.WeightedUnits], sequences: dict[SplitName, list[int]]) -> Selection | None:
+        """Encode until both splits can be filled; None where the whole store turns out to be there."""
+        key = [self.identity, self.tokenizer, self.seed]
+        text = EncodedText(self.output / ".build", key, self.encoder.dtype, seed=self.seed)
+        sources: list[Source] = []
+        units: list[texts.Unit] = []
+        for number, source in enumerate(found):
+            train, validation = (
+                sequences[name][number] * self.length + 1 if sequences[name][number] else 0 for name in sequences
+            )
+            numbers = range(len(units), len(units) + len(source.units))
+            units += source.units
+            sources.append(Source(source.name, text, numbers, train, validation))
+        selection = Selection(sources)
+        while not selection.complete():
+            self._report_encoded(sources)
+            self.task.check()
+            if _finished(self.output, self.identity):
+                return None
+            unit = next((n for s in selection.wanting for n in self._open_units(s)), None)
+            if unit is None:
+                self._refuse_shortage(selection)
+                time.sleep(POLL_S)
+                continue
+            for _ in text.encode(unit, units[unit](), self.encoder):
+                self._report_encoded(sources)
+                self.task.check()
+                selection.complete()
+                if not any(unit in source.units for source in selection.wanting):
+                    break
+        self._report_encoded(sources)
+        return selection
 
+    def _open_units(self, source: Source) -> Iterator[int]:
+        """Units of a source that this task has to encode."""
+        for unit in range(source.at, source.units.stop):
+            if self.task.owns(unit) and (unit == source.at or source.text.parts_of(unit) is None):
+                yield unit
 
-def _documents(parts: list[Path], columns: list[tuple[NDArray[Any], ...]]) -> _Documents:
-    tokens, hashes, text_bytes = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return _Documents(list(parts), tokens, hashes, text_bytes, [len(column[0]) for column in columns])
+    def _refuse_shortage(self, selection: Selection) -> None:
+        lacks = selection.lacks()
+        if lacks:
+            raise StoreError(
+                lacks, remedy="lower `data.train_tokens` or `data.validation_tokens`, or add text to `data.corpus`"
+            )
 
+    def _report_encoded(self, sources: Sequence[Source]) -> None:
+        done = sum(min(source.tokens, source.train + source.validation) for source in sources)
+        total = sum(source.train + source.validation for source in sources)
+        self.report({"phase": "encode", "done": done, "total": total, "unit": "tokens"})
 
-def _shortage(found: _Documents, needs: dict[str, int]) -> str:
-    """What is missing to fill both splits, or empty."""
-    held_out = _held_out(found, needs)
-    have = {"train": int(found.tokens[~held_out].sum()), "validation": int(found.tokens[held_out].sum())}
-    if all(have[name] >= needs[name] for name in needs):
-        return ""
-    return (
-        f"the corpus holds {int(found.tokens.sum()):,} tokens in {len(found.tokens):,} documents; "
-        f"{sum(needs.values()):,} are needed: {needs['train']:,} for training and {needs['validation']:,} from other "
-        f"documents for validation (held out whole: {have['validation']:,} tokens, which leaves {have['train']:,})"
-    )
+    def _pack(self, name: SplitName, packer: SplitPacker) -> None:
+        def report(missing: int) -> None:
+            done = max(0, packer.sequences - missing * packer.shard_sequences)
+            self.report({"phase": f"pack {name}", "done": done, "total": packer.sequences, "unit": "sequences"})
 
+        missing = packer.missing()
+        for number in packer.write([number for number in missing if self.task.owns(number)]):
+            missing.remove(number)
+            report(len(missing))
+            self.task.check()
 
-def _held_out(found: _Documents, needs: dict[str, int]) -> NDArray[np.bool_]:
-    """Which documents are the held-out split's: those of lowest hash, as many as fill it."""
-    if not needs["validation"]:
-        return np.zeros(len(found.hashes), np.bool_)
-    order = np.argsort(found.hashes, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(found.tokens[order]), needs["validation"]))
-    last = found.hashes[order[min(enough, len(order) - 1)]]
-    held_out: NDArray[np.bool_] = found.hashes <= last
-    return held_out
+        def all_there() -> bool:
+            missing = packer.missing()
+            report(len(missing))
+            return not missing
 
+        if self.task.rank == 0:
+            self.task.wait(all_there)
 
-def _write_part(path: Path, texts: list[str], encoder: Encoder, key: tuple[Any, ...]) -> None:
-    rows = [row for batch in _grouped(texts, _BATCH_BYTES) for row in encoder.encode(batch)]
-    data = [text.encode() for text in texts]
-    seed = key[-1]
-    columns = (
-        np.array([len(row) for row in rows], "<i8"),
-        np.array([xxhash.xxh3_64_intdigest(text, seed=seed) for text in data], "<u8"),
-        np.array([len(text) for text in data], "<i8"),
-    )
-    blocks = [np.concatenate(rows).tobytes(), *(column.tobytes() for column in columns)]
-    write_shard_file(path, blocks, {"key": list(key)})
+    def _finish(self, packers: Sequence[SplitPacker]) -> TokenManifest:
+        (train, train_sums), (validation, validation_sums) = (packer.finish() for packer in packers)
+        facts: dict[str, Any] = {
+            "identity": self.identity,
+            "tokenizer": self.tokenizer,
+            "vocabulary": self.encoder.vocabulary,
+            "separator": self.encoder.separator,
+            "sequence_length": self.length,
+            "seed": self.seed,
+            "dtype": self.encoder.dtype.name,
+            "shard_sequences": shard_sequences(self.length, self.encoder.dtype),
+        }
+        content = content_hash(facts, [train_sums, validation_sums])
+        manifest = TokenManifest(**facts, train=train, validation=validation, content=content)
+        remove_leftovers(self.output)
+        write_manifest(Folder(self.output), KIND, manifest)
+        shutil.rmtree(self.output / ".build")
+        return manifest
 
+    def _whole(self) -> TokenManifest:
+        """The manifest, when task 0 has written it."""
+        found: list[TokenManifest] = []
 
-def _read_part(path: Path, key: tuple[Any, ...]) -> tuple[NDArray[Any], ...] | None:
-    """Length, hash and text bytes of a part's documents; None where the part is not there, or another build's."""
-    if not path.exists():
-        return None
-    reader = ShardReader(Folder(path.parent).file(path.name))
-    if reader.meta != {"key": list(key)}:
-        return None
-    return tuple(np.frombuffer(reader.block(n), dtype) for n, dtype in ((1, "<i8"), (2, "<u8"), (3, "<i8")))
+        def there() -> bool:
+            found.extend(filter(None, [_finished(self.output, self.identity)]))
+            return bool(found)
 
-
-def _grouped(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Consecutive texts, in groups that reach `size` bytes."""
-    group: list[str] = []
-    total = 0
-    for text in texts:
-        group.append(text)
-        total += len(text.encode())
-        if total >= size:
-            yield group
-            group, total = [], 0
-    if group:
-        yield group
-
-
-# --- pack -----------------------------------------------------------------------------------------------------------
-
-
-class _Packer:
-    """Cuts the documents of a split into shuffled sequences."""
-
-    def __init__(
-        self, output: Path, found: _Documents, dtype: np.dtype[Any], *, length: int, seed: int, identity: str
-    ) -> None:
-        self._output, self._found, self._dtype, self._length, self._seed = output, found, dtype, length, seed
-        self._meta = {"identity": identity}
-        self.sums: list[bytes] = []
-        """Checksums of all sequences packed so far."""
-        self.shard_sequences = max(1, min(_SHARD_SEQUENCES, _SHARD_BYTES // ((length + 1) * dtype.itemsize)))
-
-    def pack(self, name: SplitName, chosen: NDArray[np.bool_], sequences: int, report: Progress) -> Split:
-        """Write the split's shards (those that are missing)."""
-        needed = sequences * self._length + 1 if sequences else 0
-        stream = self._stream(name, chosen, needed)
-        order = shuffled(sequences, self._seed)
-        shards = []
-        for start in range(0, sequences, self.shard_sequences):
-            number = start // self.shard_sequences
-            rows = order[start : start + self.shard_sequences]
-            shards.append(self._shard(f"{name}-{number:06d}.bin", stream, rows))
-            done = min(start + self.shard_sequences, sequences)
-            report({"phase": f"pack {name}", "done": done, "total": sequences, "unit": "sequences"})
-        tokens = self._found.tokens[chosen]
-        used = int(np.searchsorted(np.cumsum(tokens), needed)) + 1 if sequences else 0
-        return Split(
-            sequences=sequences,
-            documents=used,
-            text_bytes=int(self._found.text_bytes[chosen][:used].sum()),
-            shards=tuple(shards),
-        )
-
-    def _shard(self, name: str, stream: NDArray[Any], rows: NDArray[np.int64]) -> Shard:
-        path, folder, step = self._output / name, Folder(self._output), self._length
-        if not path.exists() or ShardReader(folder.file(name)).meta != self._meta:
-            write_shard_file(path, [stream[row * step : (row + 1) * step + 1].tobytes() for row in rows], self._meta)
-        reader = ShardReader(folder.file(name))
-        self.sums.append(reader.sums.tobytes())
-        return Shard(file=name, blocks=len(reader), bytes=reader.file.size, xxh3=reader.digest)
-
-    def _stream(self, name: SplitName, chosen: NDArray[np.bool_], needed: int) -> NDArray[Any]:
-        path = self._output / ".build" / f"{name}.stream"
-        if not path.exists():
-            publish(path, self._chunks(chosen, needed))
-        return np.memmap(path, self._dtype, "r") if needed else np.empty(0, self._dtype)
-
-    def _chunks(self, chosen: NDArray[np.bool_], needed: int) -> Iterator[bytes]:
-        """The first `needed` ids of the chosen documents."""
-        start = 0
-        for path, documents_ in zip(self._found.parts, self._found.per_part, strict=True):
-            if needed <= 0:
-                return
-            stop = start + documents_
-            ids = np.frombuffer(ShardReader(Folder(path.parent).file(path.name)).block(0), self._dtype)
-            ids = ids[np.repeat(chosen[start:stop], self._found.tokens[start:stop])][:needed]
-            needed -= len(ids)
-            start = stop
-            yield ids.tobytes()
-
-
-def shuffled(count: int, seed: int) -> NDArray[np.int64]:
-    """A permutation of range(count) that depends on the two numbers alone, on no library's version (splitmix64)."""
-    x = np.arange(count, dtype=np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) % (1 << 64))
-    x = x * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(x ^ (x >> np.uint64(31)), kind="stable")
+        self.task.wait(there)
+        return found[0]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import sys
 
 import fsspec
 import pytest
 import zstandard
+from pydantic import TypeAdapter
 
 from pdforge.errors import EnvironmentFault, StoreError
-from pdforge.recipe.models import JsonLinesCorpus, StandardLibraryCorpus, TextCorpus
-from pdforge.store.corpus import documents, fingerprint
+from pdforge.recipe.models import Corpus, JsonLinesCorpus, MixtureCorpus, StandardLibraryCorpus, TextCorpus
+from pdforge.store import corpus as corpus_module
+from pdforge.store.corpus import documents, fingerprint, sources, units
 
 
 def rows(*texts, key="text"):
@@ -134,3 +137,119 @@ def test_standard_library():
     assert more[: len(found)] == found
     assert len(more) > len(found)
     assert fingerprint(small) == fingerprint(small)
+
+
+# --- Parquet, data sets, mixtures, many files ------------------------------------------------------------------------
+
+
+def parquet_file(path, texts, column="text"):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({column: texts, "n": list(range(len(texts)))}), path, row_group_size=2)
+
+
+def of_kind(kind, path, **options):
+    return [TypeAdapter(Corpus).validate_python({"kind": kind, "path": str(path), **options})]
+
+
+def test_parquet_files_local_and_remote(tmp_path):
+    parquet_file(tmp_path / "a.parquet", ["one", " ", "two", "three"], "body")
+    parquet_file(tmp_path / "b.parquet", ["four"], "body")
+    assert list(documents(of_kind("parquet", tmp_path / "*.parquet", text="body"))) == ["one", "two", "three", "four"]
+    fsspec.filesystem("memory").pipe_file("/far/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    assert list(documents(of_kind("parquet", "memory://far/*.parquet", text="body"))) == ["one", "two", "three"]
+
+
+def test_parquet_files_that_are_none(tmp_path):
+    parquet_file(tmp_path / "a.parquet", ["one", None])
+    (tmp_path / "no.parquet").write_bytes(b"PAR1 or not")
+    data = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(data[: len(data) // 2])
+    for name, options, message in (
+        ("a", {"text": "body"}, r"a\.parquet: no column 'body'"),
+        ("a", {}, r"a\.parquet, row 2: 'text' is not text"),
+        ("no", {}, r"no\.parquet: not Parquet"),
+        ("cut", {}, r"cut\.parquet: not Parquet"),
+    ):
+        with pytest.raises(StoreError, match=message) as caught:
+            list(documents(of_kind("parquet", tmp_path / f"{name}.parquet", **options)))
+        assert caught.value.remedy
+
+
+@pytest.mark.parametrize(("kind", "package"), [("parquet", "pyarrow"), ("huggingface", "datasets")])
+def test_without_the_package_that_reads_them(tmp_path, monkeypatch, kind, package):
+    (tmp_path / "a.parquet").touch()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EnvironmentFault, match=package) as caught:
+        list(documents(of_kind(kind, tmp_path / "a.parquet")))
+    assert "pip install 'pdforge[data]'" in caught.value.remedy
+
+
+def test_data_sets_in_a_local_folder(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, texts in (("train-0", ["one", "two"]), ("train-1", ["three"]), ("test", ["held out"])):
+        (tmp_path / f"{name}.jsonl").write_bytes(rows(*texts))
+    corpus = of_kind("huggingface", tmp_path)
+    assert list(documents(corpus)) == ["one", "two", "three"]
+    assert [list(unit()) for unit in units(corpus)] == [["one", "two"], ["three"]]
+    before = fingerprint(corpus)
+    assert before == fingerprint(corpus)
+    assert fingerprint(of_kind("huggingface", tmp_path, split="test")) != before
+    (tmp_path / "train-1.jsonl").write_bytes(rows("Three"))
+    assert fingerprint(corpus) != before
+    for options, error, message in (
+        ({"split": "none"}, EnvironmentFault, "cannot be read: Bad split"),
+        ({"name": "none"}, EnvironmentFault, "cannot be read"),
+        ({"text": "body"}, StoreError, r"train\), piece 0: no column 'body'"),
+    ):
+        with pytest.raises(error, match=message):
+            list(documents(of_kind("huggingface", tmp_path, **options)))
+    with pytest.raises(EnvironmentFault, match="cannot be read"):
+        list(documents(of_kind("huggingface", tmp_path / "nowhere")))
+
+
+def test_mixtures_have_shares_and_count_in_the_fingerprint(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(rows("one"))
+    (tmp_path / "b.jsonl").write_bytes(rows("two"))
+
+    def mixture(*weights):
+        parts = [{"corpus": jsonl(tmp_path / f"{n}.jsonl")[0], "weight": w} for n, w in zip("ab", weights, strict=True)]
+        return [MixtureCorpus(kind="mixture", sources=parts)]
+
+    assert [source.share for source in sources(mixture(3, 1))] == [0.75, 0.25]
+    assert [list(source.documents()) for source in sources(mixture(3, 1))] == [["one"], ["two"]]
+    assert list(documents(mixture(3, 1))) == ["one", "two"]
+    assert fingerprint(mixture(3, 1)) != fingerprint(mixture(1, 1))
+    assert fingerprint(mixture(3, 1)) == fingerprint(mixture(3, 1))
+
+
+def test_units_are_files_and_small_files_go_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_module, "_UNIT_BYTES", 100)
+    for number, size in enumerate([10, 10, 95, 200, 5]):
+        (tmp_path / f"{number}.txt").write_text(str(number) * size)
+    found = [list(unit()) for unit in units(text(tmp_path / "*.txt"))]
+    assert [[one[0] for one in unit] for unit in found] == [["0", "1", "2"], ["3"], ["4"]]
+    assert [one for unit in found for one in unit] == list(documents(text(tmp_path / "*.txt")))
+
+
+def test_fingerprint_of_a_large_corpus_reads_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_module, "HASHED_WHOLE", 1 << 20)
+    path = tmp_path / "a.txt"
+    size = 8 << 20
+    data = bytearray(b"x" * size)
+
+    def of(content):
+        path.write_bytes(content)
+        return fingerprint(text(path))
+
+    whole = of(data)
+    assert of(data) == whole
+    assert of(data + b"x") != whole
+    for place in (0, size - 1, (size - (1 << 16)) * 7 // 15 + 5):
+        changed = bytearray(data)
+        changed[place] = 0
+        assert of(changed) != whole
+    changed = bytearray(data)
+    changed[100_000] = 0  # between two samples
+    assert of(changed) == whole
