@@ -2,7 +2,7 @@
 
 Ranks share nothing but the store: rank r of R captures the shards r, r+R, r+2R, …, and rank 0 publishes the manifest
 when all are there. A shard is computed from the same batches wherever and whenever it is captured, so a capture that
-was killed ends with the same bytes.
+was killed ends with the same bytes. Encoding and writing happen in a thread while the teacher goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pdforge.plan.jobs import CaptureJob, ModelSource
 from pdforge.recipe.models import TopPTopK
 from pdforge.stages import stop
 from pdforge.stages.entry import Results, Stopped
+from pdforge.store.background import BackgroundWriter
 from pdforge.store.codec import LogitBlock
 from pdforge.store.ranks import Ranks
 from pdforge.store.spec import LogitSpec
@@ -67,15 +68,16 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
         lambda: Ranks.from_counts(_kept_counts(teacher.blocks(0, calibration), spec.vocabulary)),
     )
     progress = _Progress(directory, spec) if rank == 0 else None
-    for shard in writer.missing_shards():
-        if shard % ranks != rank:
-            continue
-        if stop.requested():
-            return "stopped"
-        first = shard * spec.shard_sequences
-        writer.write_shard(shard, list(teacher.blocks(first, first + spec.shard_length(shard))))
-        if progress:
-            progress.report(len(writer.missing_shards()))
+    with BackgroundWriter(writer) as background:
+        for shard in writer.missing_shards():
+            if shard % ranks != rank:
+                continue
+            if stop.requested():
+                return "stopped"
+            first = shard * spec.shard_sequences
+            background.write_shard(shard, list(teacher.blocks(first, first + spec.shard_length(shard))))
+            if progress:
+                progress.report(len(writer.missing_shards()))
     if rank != 0:
         return {}
     while missing := writer.missing_shards():
@@ -100,6 +102,7 @@ class _Teacher:
 
     def __init__(self, job: CaptureJob, truncation: TopPTopK, split: TokenSplit, device: torch.device) -> None:
         self._job, self._truncation, self._split = job, truncation, split
+        assert isinstance(job.teacher, ModelSource), "another source is refused before anything starts"
         self._model = load(job.teacher, device, getattr(torch, job.precision))
 
     def blocks(self, first: int, end: int) -> Iterator[LogitBlock]:
@@ -114,7 +117,7 @@ class _Teacher:
         rows = max(1, LOGITS_AT_ONCE // self._job.teacher.vocabulary)
         parts = [
             truncate(self._model.logits(chunk), self._truncation.top_p, self._truncation.top_k)
-            for chunk in hidden.flatten(0, 1).split(rows)
+            for chunk in torch.split(hidden.flatten(0, 1), rows)
         ]
         count, mass, ids, logprobs = (
             torch.cat([getattr(part, name) for part in parts]).cpu().numpy()

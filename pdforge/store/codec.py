@@ -292,11 +292,13 @@ def _ids(
     if rank.max() >= ranks.vocabulary:
         raise CorruptBlockError("ids outside the vocabulary")
     if table is None:
-        return ranks.id_of[0].take(rank)
+        ids: NDArray[np.int32] = ranks.id_of[0].take(rank)
+        return ids
     if table.max() >= len(ranks.id_of):
         raise CorruptBlockError("a rank table that is not there")
-    start: NDArray[np.int64] = table.astype(np.int64) * ranks.vocabulary
-    return ranks.id_of.reshape(-1).take(rank + np.repeat(start, count))
+    place = np.repeat(table.astype(np.int64) * ranks.vocabulary, count)
+    place += rank
+    return ranks.id_of.reshape(-1).take(place)
 
 
 class _Planes:
