@@ -1,0 +1,88 @@
+"""One real run of everything, at a size for tests; the tests look at what it left, or repeat parts of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pdforge.layout import StageDirectory
+from pdforge.plan.build import make_plans
+from pdforge.plan.model import Plan, Stage, StageKind
+from pdforge.plan.profile import local_profile
+from pdforge.recipe.load import load_recipes
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "COLUMNS": "100"}
+
+
+def pdforge(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The command line, as a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pdforge", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A module under torchrun, as somebody would start it by hand."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [*launcher, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=cwd,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """What `pdforge run tests/tiny.yaml` left."""
+
+    root: Path
+    plans: dict[str, Plan]
+    output: str
+
+    def stage(self, variant: str, kind: StageKind) -> StageDirectory:
+        stage = self.plans[variant].stage(kind)
+        assert isinstance(stage, Stage)
+        return StageDirectory(self.root / stage.directory)
+
+
+def plans_of(root: Path, processes: int = 2) -> dict[str, Plan]:
+    plans = make_plans(load_recipes(str(TINY)), local_profile(processes), root)
+    return {plan.label: plan for plan in plans}
+
+
+def rows(directory: StageDirectory) -> list[dict[str, Any]]:
+    """`metrics.jsonl` without what depends on the clock."""
+    parsed = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in parsed]
+
+
+def results(directory: StageDirectory) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(directory.done.read_text())["results"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    root = tmp_path_factory.mktemp("tiny") / "runs"
+    output = pdforge("run", TINY, "--root", root, "--processes", "2").stdout
+    return TinyRun(root, plans_of(root), output)

@@ -1,0 +1,97 @@
+"""The whole path for real, and again in parts: by hand, on other numbers of processes, killed."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pdforge.layout import StageDirectory
+from pdforge.store.logits import LogitStore
+from pdforge.store.tokens import TokenStore
+from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, pdforge, results, rows, torchrun
+
+pytestmark = pytest.mark.slow
+
+
+def test_results(tiny: TinyRun) -> None:
+    for part in ("teacher", "lm", "pd", "held-out loss"):
+        assert part in tiny.output
+    for variant, kind in (("pd", "pretrain-teacher"), ("lm", "train"), ("pd", "train")):
+        # every model has learnt something: below a uniform guess
+        assert 0 < results(tiny.stage(variant, kind))["heldout_loss"] < math.log(512)
+    capture = results(tiny.stage("pd", "capture"))
+    assert 0 < capture["kept_mass"] <= 0.96
+    assert 1 <= capture["kept_count"] <= 50
+
+
+def test_variants_share_stores_and_start(tiny: TinyRun) -> None:
+    assert tiny.stage("lm", "tokenize") == tiny.stage("pd", "tokenize")
+    assert tiny.plans["lm"].stage("capture") is None
+    lm, pd = rows(tiny.stage("lm", "train")), rows(tiny.stage("pd", "train"))
+    assert [row["step"] for row in lm] == [row["step"] for row in pd] == list(range(1, 20))
+    # the same initial weights on the same batch
+    assert lm[0]["lm_loss"] == pytest.approx(pd[0]["lm_loss"], rel=1e-6)
+    assert pd[0]["loss"] == pytest.approx(
+        (1 - pd[0]["alpha"]) * pd[0]["lm_loss"] + pd[0]["alpha"] * pd[0]["kd_loss"], rel=1e-5
+    )
+
+
+def test_the_store_holds_the_teacher(tiny: TinyRun) -> None:
+    """Captured log-probabilities of the labels explain the training text as well as the trained teacher does."""
+    tokens = TokenStore.open(tiny.stage("pd", "tokenize").output).split("train")
+    store = LogitStore.open(tiny.stage("pd", "capture").output)
+    ids, logprobs, mass = store.get(3)
+    labels = tokens.get(3)[0][1:]
+    kept = (ids == labels[:, None]) & (logprobs > -math.inf)
+    # the label is among the kept ids about as often as the teacher gives it probability; shifted by one it is not
+    hits, shifted = kept.any(1).mean(), (ids[:-1] == labels[1:, None]).any(1).mean()
+    assert hits > shifted
+    assert ((mass > 0) & (mass <= 1)).all()
+    assert store.verify() == []
+
+
+def test_running_again_does_nothing(tiny: TinyRun) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tiny.root.rglob("done.json")}
+    pdforge("run", TINY, "--root", tiny.root, "--processes", "2")
+    assert {path: path.stat().st_mtime_ns for path in tiny.root.rglob("done.json")} == before
+    assert not list(tiny.root.rglob("attempts/0002"))
+
+
+def test_the_compiled_module_by_hand(tiny: TinyRun, tmp_path) -> None:
+    """torchrun on the compiled module, no pdforge command: the same numbers, to the last digit."""
+    stage = tiny.stage("pd", "train")
+    arguments = ("--module", "train", "--config", "config", "--dump_folder", tmp_path, "--training.steps", "2")
+    torchrun(2, "pdforge.titan.train", *arguments, cwd=stage.job)
+    assert rows(StageDirectory(tmp_path)) == rows(stage)[:2]
+
+
+def test_two_processes_instead_of_one(tiny: TinyRun, tmp_path) -> None:
+    """From one seed checkpoint, the first steps agree: the same samples, the same mathematics."""
+    job = tiny.stage("pd", "train").job
+    common = ("--module", "train", "--config", "config")
+    seed = tmp_path / "seed"
+    torchrun(1, "pdforge.titan.train", *common, "--dump_folder", seed, "--checkpoint.create_seed_checkpoint", cwd=job)
+    start = ("--checkpoint.initial_load_path", StageDirectory(seed).checkpoints / "step-0")
+    for processes in (1, 2):
+        arguments = (*common, "--dump_folder", tmp_path / str(processes), *start, "--training.steps", "3")
+        torchrun(processes, "pdforge.titan.train", *arguments, cwd=job)
+    one, two = (rows(StageDirectory(tmp_path / str(processes))) for processes in (1, 2))
+    assert len(one) == len(two) == 3
+    for a, b in zip(one, two, strict=True):
+        for key in ("loss", "lm_loss", "kd_loss"):
+            assert a[key] == pytest.approx(b[key], rel=1e-5)
+
+
+def test_killed_once_in_each_stage(tmp_path) -> None:
+    """SIGKILL of everything in each stage, then the same command: bit-identical losses and metrics."""
+    script = Path(__file__).parents[2] / "scripts" / "kill_each_stage.py"
+    command = [sys.executable, str(script), str(TINY), "--root", str(tmp_path), "--seed", str(random.randrange(1000))]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("same bits") == 3
+    assert done.stdout.count("killed after") == 5

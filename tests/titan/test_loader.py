@@ -1,0 +1,85 @@
+"""The loader: one order of samples, whatever the number of processes, and from wherever it resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
+from pdforge.distill.loss import IGNORE_INDEX
+from pdforge.recipe.models import StandardLibraryCorpus, TrainedTokenizer
+from pdforge.store.tokenize import build_token_store
+from pdforge.titan.loader import StoreLoader
+
+LENGTH, SAMPLES = 16, 23
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokens")
+    build_token_store(
+        path,
+        corpus=[StandardLibraryCorpus(kind="python-stdlib", bytes=200_000)],
+        tokenizer=TrainedTokenizer(kind="trained", vocabulary=300),
+        sequence_length=LENGTH,
+        train_sequences=SAMPLES,
+        validation_sequences=5,
+        seed=0,
+        identity="test",
+        progress=None,
+    )
+    return path
+
+
+def _loader(store: Path, ranks: int, rank: int, batch: int, split: str = "train") -> StoreLoader:
+    config = StoreLoader.Config(tokens=str(store), split=split)
+    return config.build(dp_world_size=ranks, dp_rank=rank, seq_len=LENGTH, local_batch_size=batch)
+
+
+def _global_order(store: Path, ranks: int, batch: int, skip: int = 0, split: str = "train") -> torch.Tensor:
+    """Inputs of all labelled rows in the order of the global batches; behind `skip` consumed samples."""
+    loaders = [_loader(store, ranks, rank, batch, split) for rank in range(ranks)]
+    for loader in loaders:
+        loader.load_state_dict({"samples_consumed": skip})
+    steps = zip(*loaders, strict=True)
+    rows = [torch.cat([batch["input"], labels], 1) for step in steps for batch, labels in step]
+    stacked = torch.cat(rows)
+    return stacked[stacked[:, -1] != IGNORE_INDEX]
+
+
+@pytest.mark.parametrize(("ranks", "batch"), [(1, 1), (1, 4), (2, 2), (3, 4), (4, 1)])
+def test_order_does_not_depend_on_processes(store, ranks, batch) -> None:
+    reference = _global_order(store, 1, SAMPLES)
+    assert len(reference) == SAMPLES
+    assert torch.equal(_global_order(store, ranks, batch), reference)
+
+
+@pytest.mark.parametrize(("ranks", "batch"), [(1, 4), (2, 2)])
+def test_resumes_behind_what_was_consumed(store, ranks, batch) -> None:
+    assert torch.equal(_global_order(store, ranks, batch, skip=8), _global_order(store, 1, SAMPLES)[8:])
+
+
+def test_cursor_counts_what_was_handed_out(store) -> None:
+    loader = _loader(store, 2, 1, 3)
+    iterator = iter(loader)
+    next(iterator)
+    next(iterator)
+    assert loader.state_dict() == {"samples_consumed": 12}
+
+
+def test_every_rank_makes_as_many_steps_and_padding_has_no_labels(store) -> None:
+    steps = [list(_loader(store, 2, rank, 4, "validation")) for rank in range(2)]
+    assert len(steps[0]) == len(steps[1]) == 1
+    (_, first), (inputs, second) = steps[0][0], steps[1][0]
+    assert (first != IGNORE_INDEX).all()
+    assert (second[0] != IGNORE_INDEX).all()
+    assert (second[1:] == IGNORE_INDEX).all()
+    assert inputs["input"].shape == (4, LENGTH)
+
+
+def test_labels_are_the_next_tokens(store) -> None:
+    batch, labels = next(iter(_loader(store, 1, 0, 4)))
+    assert torch.equal(batch["input"][:, 1:], labels[:, :-1])
+    assert (batch["positions"][:, 0] == 0).all()
