@@ -1,0 +1,32 @@
+"""The recipes of docs/recipes.md are sound, and make the runs that the page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pdforge.recipe.load import LoadedRecipe
+from tests.recipe.sound import load
+
+PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+def recipes() -> dict[str, list[LoadedRecipe]]:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    loaded = [load(block) for block in blocks]
+    return {each[0].recipe.recipe: each for each in loaded}
+
+
+def test_examples_are_sound_and_make_the_runs_that_the_page_says() -> None:
+    found = recipes()
+    assert [each.warnings for loaded in found.values() for each in loaded] == [[]] * sum(map(len, found.values()))
+    assert {name: len(loaded) for name, loaded in found.items()} == {
+        "softer": 2,
+        "losses": 5,
+        "study": 6,
+        "scaling": 12,
+        "flat": 2,
+        "forms": 2,
+    }
+    names = [each.variant for each in found["scaling"]]
+    assert {"pd-layers-4-learning_rate-0.003-seed-0", "pd-small-seed-0"} <= set(names)
