@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -34,7 +36,11 @@ def _loss(z: torch.Tensor, shard: VocabularyShard | None) -> list[torch.Tensor]:
 
 
 def _rank(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
+    # a machine's host name may resolve to an address that it cannot reach
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS, timeout=timedelta(minutes=1)
+    )
     part = VOCABULARY // RANKS
     student = _inputs()[1][:, rank * part : (rank + 1) * part]
     shard = VocabularyShard(dist.group.WORLD, rank * part)
