@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+LONGEST = 1000
+"""Characters of a text of a finding."""
+
 
 class Severity(StrEnum):
     """How much a finding weighs: only errors stop a run."""
@@ -44,3 +47,10 @@ class Diagnostic:
     place: Place
     help: str = ""
     field: str = ""
+
+    def __post_init__(self) -> None:
+        """Cut texts that quote a key or a name of any length: a finding is read by people."""
+        for name in ("message", "help", "field"):
+            text = getattr(self, name)
+            if len(text) > LONGEST:
+                object.__setattr__(self, name, f"{text[: LONGEST - 1]}…")

@@ -106,7 +106,7 @@ def _load(source: str, variants: Iterable[str], overrides: Iterable[str], outcom
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin is not UTF-8 text (byte {error.start})") from error
     if len(text) > LARGEST_FILE:
-        raise UsageError("stdin is larger than 1 MB", remedy="a recipe is a short YAML file")
+        raise UsageError("stdin is larger than 256 kB", remedy="a recipe is a short YAML file")
     outcome.sources[STDIN] = text
     return load_document(read_text(text, STDIN), Path(), variants=list(variants), overrides=list(overrides))
 

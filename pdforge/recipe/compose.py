@@ -81,7 +81,7 @@ class Composer:
                 self._done[real] = self.compose(document, path.parent, (*open_files, real))
         except UsageError as error:
             raise _error("PD007", f"cannot extend {written!r}: {error.message}", target.place, error.remedy) from error
-        except ValueError as error:  # a path with a NUL
+        except (ValueError, OSError) as error:  # a path with a NUL, or too long for a file system
             raise _error("PD007", f"cannot extend {written!r}: {error}", target.place) from error
         return self._done[real]
 

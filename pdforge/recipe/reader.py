@@ -26,8 +26,10 @@ from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.errors import RecipeError, UsageError
 from pdforge.recipe.tree import Entry, Mapping, Node, Scalar, Sequence
 
-LARGEST_FILE = 1_000_000
+LARGEST_FILE = 256_000
 """Bytes. A recipe is written by people; anything larger is another file."""
+MOST_VALUES = 10_000
+"""Keys and values of a file: as many as are read in a second."""
 DEEPEST = 40
 """Levels of nesting; the language itself needs six."""
 
@@ -65,7 +67,9 @@ def read_file(path: Path, name: str) -> Document:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"cannot read {name}: {reason}", remedy="name a readable YAML file") from error
     if len(content) > LARGEST_FILE:
-        raise UsageError(f"{name} is larger than 1 MB", remedy="a recipe is a short YAML file; is this the right one?")
+        raise UsageError(
+            f"{name} is larger than 256 kB", remedy="a recipe is a short YAML file; is this the right one?"
+        )
     try:
         return read_text(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
@@ -97,11 +101,13 @@ class _Reader:
     name: str
     fixed: Place | None = None
     found: list[Diagnostic] = field(default_factory=list)
+    values: int = 0
 
     def __post_init__(self) -> None:
         self.yaml = YAML(typ="safe", pure=True)
 
     def read(self, text: str) -> Node:
+        self._refuse_directives(text)
         try:
             node = self._document(iter(self.yaml.parse(text)))
         except MarkedYAMLError as error:
@@ -112,11 +118,22 @@ class _Reader:
             line = before.count("\n") + 1
             place = self.fixed or Place(self.name, line, len(before) - (before.rfind("\n") + 1) + 1)
             raise self._fatal(f"character U+{ord(text[len(before)]):04X} is not allowed", place) from error
-        except YAMLError as error:
-            raise self._fatal(str(error).splitlines()[0], Place(self.name)) from error
+        except (YAMLError, ValueError, AssertionError) as error:  # ruamel's own, at directives after the first line
+            raise self._fatal(f"not YAML: {str(error).splitlines()[0]}", self.fixed or Place(self.name)) from error
         if self.found:
             raise RecipeError(self.found)
         return node
+
+    def _refuse_directives(self, text: str) -> None:
+        """`%YAML 1.1` would change what values mean: `no` would be false, and 0755 octal."""
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.startswith("%"):
+                place = self.fixed or Place(self.name, number, 1)
+                raise self._fatal(
+                    "recipes have no directives", place, "remove the line; text that starts with `%` must be quoted"
+                )
+            if line.strip() and not line.lstrip().startswith("#"):
+                return
 
     def _document(self, events: Iterator[Any]) -> Node:
         root: Node | None = None
@@ -137,6 +154,9 @@ class _Reader:
             raise self._fatal(f"{sign}{event.anchor}: recipes have no anchors and aliases", place, helping)
         if getattr(event, "tag", None) is not None:
             raise self._fatal(f"{event.tag}: recipes have no tags", place, "text that starts with `!` must be quoted")
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise self._fatal(f"more than {MOST_VALUES:,} keys and values", place, "a recipe is a short YAML file")
         if depth > DEEPEST:
             raise self._fatal(f"more than {DEEPEST} levels of nesting", place)
         if isinstance(event, ScalarEvent):

@@ -14,7 +14,7 @@ from pdforge.recipe.schema import COMPOSITION, DISCRIMINATORS
 from pdforge.recipe.tree import FIELD, Entry, Mapping, Node, Scalar, Sequence, nested
 from pdforge.recipe.units import check_name
 
-MOST_RUNS = 1000
+MOST_RUNS = 250
 """Of one recipe. More is a mistake in a grid rather than a study."""
 
 _KEYS = {"grid": "grid: {field: [values]}", "paired": "paired: [{field: value}]", "seeds": "seeds: 3, or a list"}
@@ -65,7 +65,7 @@ def named_runs(variants: dict[str, Mapping], sweep: list[list[Change]], place: P
         return {}
     points = sweep or [[]]
     number = len(points) * max(1, len(variants))
-    if sweep and number > MOST_RUNS:
+    if number > MOST_RUNS:
         raise _error(f"variants and sweep make {number} runs; at most {MOST_RUNS}", place, "split it")
     runs: dict[str, list[Mapping]] = {}
     for variant, point in product([[Change(*each)] for each in variants.items()] or [[]], points):

@@ -165,9 +165,9 @@ def test_a_source_that_is_nowhere_is_a_usage_error(source: str, tmp_path: Path, 
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    (tmp_path / "large.yaml").write_bytes(b"#" * 1_000_001)
+    (tmp_path / "large.yaml").write_bytes(b"#" * 256_001)
     (tmp_path / "latin.yaml").write_bytes("recipe: größe\n".encode("latin-1"))
-    for name, reason in (("large", "larger than 1 MB"), ("latin", "not UTF-8")):
+    for name, reason in (("large", "larger than 256 kB"), ("latin", "not UTF-8")):
         with pytest.raises(UsageError, match=reason):
             load_recipes(str(tmp_path / f"{name}.yaml"))
 

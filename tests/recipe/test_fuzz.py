@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdforge.diagnostics import Diagnostic
+from pdforge.diagnostics import LONGEST, Diagnostic
 from pdforge.errors import RecipeError
 from pdforge.recipe.dump import recipe_values
 from pdforge.recipe.rules import TOPICS
-from tests.recipe.sound import SOUND, load
+from tests.recipe import fuzz
+from tests.recipe.sound import SOUND, findings, load
 
 RECIPE = load(SOUND)[0].recipe
 WORDS = [
@@ -98,3 +99,32 @@ def test_recipes_with_any_damage_to_their_text(seed: int, edits: int) -> None:
 @given(st.text())
 def test_any_text(text: str) -> None:
     outcome(text)
+
+
+@pytest.mark.parametrize("start", range(0, 300, 50))
+def test_mutated_recipes_are_plans_or_findings(start: int, tmp_path: Path) -> None:
+    """A few of what `python -m tests.recipe.fuzz 20000` tries; that also measures time and memory."""
+    for seed in range(start, start + 50):
+        fuzz.outcome(fuzz.mutated(seed), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%YAML 1.1\n---\na: no", "# c\n%TAG ! x\n---\na: 1", f"%YAML 1.{'1' * 9000}\n---\na: 1"],
+)
+def test_directives_are_refused_since_they_change_what_values_mean(text: str) -> None:
+    (found,) = findings(text)
+    assert (found.code, found.message) == ("PD001", "recipes have no directives")
+
+
+def test_more_values_than_people_write_are_refused() -> None:
+    (found,) = findings("a: [" + "1," * 20_000 + "]")
+    assert (found.code, found.message) == ("PD001", "more than 10,000 keys and values")
+    (found,) = findings(SOUND + "variants: {" + ", ".join(f"v{i}: {{}}" for i in range(2000)) + "}")
+    assert "2000 runs" in found.message
+
+
+def test_what_a_finding_quotes_is_cut() -> None:
+    for text in (f"a: &{'x' * 5000} 1", f"{SOUND}{'k' * 900}: 1\n", f"{SOUND}extends: {'y' * 5000}\n"):
+        (found,) = findings(text)
+        assert 20 < len(found.message) <= LONGEST

@@ -8,7 +8,7 @@ from pdforge.recipe.rules.registry import Topic
 _TEXTS = {
     "PD001": (
         "not the YAML of a recipe",
-        "Recipes are YAML 1.2 in UTF-8, one document a file, at most 1 MB and 40 levels deep. Anchors, aliases, "
+        "Recipes are YAML 1.2 in UTF-8, one document a file, at most 256 kB and 40 levels deep. Anchors, aliases, "
         "tags and merge keys are left out: they make a value hard to trace to its line, and `extends` and "
         "`variants` share parts by name. Numbers with leading zeros are refused, since YAML 1.1 reads them as "
         "octal.",
@@ -53,7 +53,7 @@ _TEXTS = {
         "sweep is not well-formed",
         "`sweep` makes runs out of one recipe: `grid` takes every combination of its fields' values, `paired` lists "
         "sets of values that go together, `seeds` repeats everything with other seeds; together they multiply, and so "
-        "do variants. A run is named after its values, or by the `name` of its set; at most 1000 runs.",
+        "do variants. A run is named after its values, or by the `name` of its set; at most 250 runs.",
     ),
     "PD010": (
         "ignore comment is not well-formed",
