@@ -16,9 +16,18 @@ def require_runnable(plans: Iterable[Plan]) -> None:
 
     Raises:
         EnvironmentFault: as `require_training_packages`.
-        UsageError: a plan asks for what this version cannot do.
+        UsageError: as `require_supported`.
     """
     require_training_packages()
+    require_supported(plans)
+
+
+def require_supported(plans: Iterable[Plan]) -> None:
+    """Refuse plans that this version cannot carry out on any machine.
+
+    Raises:
+        UsageError: a plan asks for what this version cannot do.
+    """
     for plan in plans:
         if reason := unsupported(plan):
             raise UsageError(

@@ -132,3 +132,11 @@ def test_a_damaged_plan_is_named(plans: MakePlans, tmp_path: Path) -> None:
     shown = pdforge("report", plan.directory, "--root", str(tmp_path / "runs"))
     assert shown.returncode == 2
     assert "plan.json is damaged" in shown.stderr.replace("\n", " ")
+
+
+def test_compile_writes_no_job_that_would_not_do_what_it_says(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "jobs"
+    shown = pdforge("compile", str(recipe), "-n", "1", "--out", str(out), "--set", "objective.temperature={kind: wttm}")
+    assert shown.returncode == 2
+    assert "this version cannot adapt the temperature by wttm" in shown.stderr
+    assert not out.exists()
