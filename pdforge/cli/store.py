@@ -1,4 +1,4 @@
-"""`pdforge store`: list token and logit stores, show what they hold, and check that they hold it."""
+"""`pdforge store`: list token and logit stores, show what they hold, check that they hold it, and look after them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import json
 import os
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pdforge.cli.options import JsonOption, RootOption
+from pdforge.cli.store_export import export_command
+from pdforge.cli.store_gc import gc_command
+from pdforge.cli.store_repair import repair_command
 from pdforge.errors import ExitCode, StoreMissing
 from pdforge.layout import storage_root
 
@@ -18,7 +22,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-store_command = typer.Typer(no_args_is_help=True, help="Token and logit stores: list, measure, verify.")
+store_command = typer.Typer(no_args_is_help=True, help="Token and logit stores: list, measure, verify, repair, export.")
+store_command.command("repair")(repair_command)
+store_command.command("export")(export_command)
+store_command.command("gc")(gc_command)
 
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="The start of an identity, or a path.")]
 StoresArgument = Annotated[
@@ -96,7 +103,9 @@ def verify_command(
     from pdforge.store.inspect import find_stores, locate, set_aside, verify  # noqa: PLC0415 - keeps `--help` quick
 
     base = storage_root(root)
-    paths = [locate(base, name) for name in stores] if stores else [found.path for found in find_stores(base)]
+    paths: list[str | Path] = (
+        [locate(base, name) for name in stores] if stores else [found.path for found in find_stores(base)]
+    )
     if not paths:
         raise StoreMissing(f"no stores below {base}", remedy="`--root` or $PDFORGE_ROOT says where they are")
     rows: list[dict[str, Any]] = []
@@ -128,8 +137,7 @@ def _print_verdicts(rows: list[dict[str, Any]]) -> None:
         for name in row.get("set_aside", []):
             typer.echo(f"  set aside: {name}")
         if row["damage"]:
-            again = "start the stage again" if row["set_aside"] else "run again with --set-aside, then start the stage"
-            typer.echo(f"  {again}: it writes what is missing")
+            typer.echo("  `pdforge store repair` sets damaged shards aside and has their stage write them again")
 
 
 def _print_tokens(figures: dict[str, Any]) -> None:

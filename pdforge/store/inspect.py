@@ -50,12 +50,14 @@ def find_stores(root: Path) -> list[Found]:
     ]
 
 
-def locate(root: Path, name: str) -> Path:
-    """The store that a person names: a path, or the start of an identity below the root.
+def locate(root: Path, name: str) -> str | Path:
+    """The store that a person names: a path, a URL, or the start of an identity below the root.
 
     Raises:
         StoreMissing: there is none, or several.
     """
+    if "://" in name:
+        return name
     if "/" in name or (Path(name) / NAME).is_file():
         stage = StageDirectory(Path(name))
         return stage.output if (stage.output / NAME).is_file() else stage.path
@@ -77,7 +79,7 @@ def open_store(path: str | Path) -> TokenStore | LogitStore:
     raise StoreMissing(f"{path}: no store there", remedy="`pdforge store ls` lists stores")
 
 
-def verify(path: Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+def verify(path: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
     """Everything in the store that is not as it was written.
 
     Raises:
@@ -90,15 +92,17 @@ def verify(path: Path, *, workers: int = 1, progress: Callable[[int, int], None]
         return [Damage(error.file, error.block, error.what)]
 
 
-def set_aside(path: Path, files: Iterable[str]) -> list[str]:
+def set_aside(path: str | Path, files: Iterable[str]) -> list[str]:
     """Take damaged files out of a store (renamed, not deleted), so that its stage writes them again.
 
     Returns the new names. The manifest and the stage's `done.json` go with them: the store is unfinished from now on.
 
     Raises:
-        StoreError: the rank table is damaged: without it no shard can be read.
+        StoreError: the rank table is damaged: without it no shard can be read. Or the store is remote.
     """
-    wanted = set(files)
+    if "://" in str(path):
+        raise StoreError(f"{path}: only a local store can be mended", remedy="mend it where it was written")
+    path, wanted = Path(path), set(files)
     if RANKS_FILE in wanted:
         raise StoreError(
             f"{path}/{RANKS_FILE} is damaged: without the rank table no shard can be read",

@@ -107,7 +107,7 @@ def test_verify_finds_damage_sets_it_aside_and_the_stage_goes_on(root):
     found = pdforge(root, "verify")
     assert found.returncode == 1
     assert "shard-000001.bin, block" in found.stdout
-    assert "--set-aside" in found.stdout
+    assert "pdforge store repair" in found.stdout
     assert path.exists()
 
     aside = pdforge(root, "verify", "bb22", "--set-aside")

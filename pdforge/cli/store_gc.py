@@ -1,0 +1,70 @@
+"""`pdforge store gc`: what below the root no run needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pdforge import text
+from pdforge.cli.options import JsonOption, RootOption
+from pdforge.layout import LOGITS, TEACHERS, TOKENS, StageDirectory, storage_root
+
+DeleteOption = Annotated[bool, typer.Option("--delete", help="Delete them. Without it they are only listed.")]
+
+
+def gc_command(root: RootOption = None, delete: DeleteOption = False, as_json: JsonOption = False) -> None:
+    """List token stores, teachers and logit stores that no run below the root needs; delete them only when told.
+
+    A run needs the stages that its plan names. What an attempt is working on stays.
+
+    Example: `pdforge store gc --delete`
+    """
+    base = storage_root(root)
+    rows: list[dict[str, Any]] = []
+    for path in unneeded(base):
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        deleted = delete and _delete(path)
+        rows.append({"path": str(path), "bytes": size, "deleted": deleted})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        typer.echo(f"{'deleted  ' if row['deleted'] else ''}{row['path']}  {text.size(row['bytes'])}")
+    total = text.size(sum(row["bytes"] for row in rows))
+    if not rows:
+        typer.echo(f"every store below {base} is needed by a run")
+    elif not delete:
+        typer.echo(f"{total} that no run needs; --delete deletes them")
+
+
+def unneeded(root: Path) -> list[Path]:
+    """Shared stage directories that no run's plan names and no attempt works on.
+
+    Raises:
+        UsageError: a run's plan cannot be read, so that nobody knows what it needs.
+    """
+    from pdforge.launch.find import find_runs  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.lock import is_locked  # noqa: PLC0415 - as above
+    from pdforge.plan.find import read_plan  # noqa: PLC0415 - as above
+
+    needed = {root / stage.directory for run in find_runs(root) for stage in read_plan(run.path).stages}
+    shared = [path for folder in (TOKENS, TEACHERS, LOGITS) for path in sorted((root / folder).glob("*"))]
+    return [path for path in shared if path.is_dir() and path not in needed and not is_locked(StageDirectory(path))]
+
+
+def _delete(path: Path) -> bool:
+    """Delete a stage directory, unless somebody has just begun to work on it."""
+    from pdforge.launch.lock import try_lock  # noqa: PLC0415 - keeps `--help` quick
+
+    lock = try_lock(StageDirectory(path))
+    if lock is None:
+        return False
+    with lock:
+        # Without its result first: what a killed deletion leaves must not pass for a whole stage.
+        StageDirectory(path).done.unlink(missing_ok=True)
+        shutil.rmtree(path)
+    return True
