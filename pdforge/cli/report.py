@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pdforge.cli.options import JsonOption, ProcessesOption, ProfileOption, RootOption, SetOption, VariantOption
 from pdforge.layout import report_directory
 from pdforge.plan.model import Plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TargetsArgument = Annotated[
     list[str],
@@ -44,26 +47,31 @@ def report_command(
         profile=profile,
         processes=processes,
     )
-    _print(plans, storage, as_json=as_json)
+    if as_json:
+        _print_json(plans, storage)
+    else:
+        from rich.console import Console  # noqa: PLC0415 - as above
+
+        print_report(plans, storage, Console())
 
 
-def _print(plans: list[Plan], root: Path, *, as_json: bool) -> None:
-    from pdforge.report.summary import captures, print_summary, summarise  # noqa: PLC0415 - as above
+def _print_json(plans: list[Plan], root: Path) -> None:
+    from pdforge.report.summary import captures, summarise  # noqa: PLC0415 - as above
+
+    files, _ = _draw(plans, root)
+    rows = [asdict(row) for row in summarise(plans, root)]
+    stores = [asdict(capture) for capture in captures(plans, root)]
+    typer.echo(json.dumps({"models": rows, "captures": stores, "curves": [str(file) for file in files]}, indent=1))
+
+
+def print_report(plans: list[Plan], root: Path, console: Console) -> None:
+    """The table of results and the files with the loss curves; `run` ends with it too."""
+    from pdforge.report.summary import print_summary  # noqa: PLC0415 - as above
 
     files, problem = _draw(plans, root)
-    if as_json:
-        rows = [asdict(row) for row in summarise(plans, root)]
-        stores = [asdict(capture) for capture in captures(plans, root)]
-        typer.echo(json.dumps({"models": rows, "captures": stores, "curves": [str(file) for file in files]}, indent=1))
-        return
-    from rich.console import Console  # noqa: PLC0415 - not needed for --json
-
-    console = Console(soft_wrap=True)
     print_summary(plans, root, console)
-    if files:
-        console.print("\nloss curves:", *files, highlight=False, markup=False)
-    else:
-        console.print(f"\nno loss curves: {problem}", highlight=False, markup=False)
+    curves = f"loss curves: {' '.join(map(str, files))}" if files else f"no loss curves: {problem}"
+    console.print(f"\n{curves}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _draw(plans: list[Plan], root: Path) -> tuple[list[Path], str]:

@@ -18,6 +18,7 @@ from pdforge.cli.options import (
     TargetsArgument,
     VariantOption,
 )
+from pdforge.cli.report import print_report
 from pdforge.errors import ExitCode
 from pdforge.layout import storage_root
 
@@ -64,8 +65,9 @@ def run_command(
         processes=processes,
     )
     require_runnable(plans)
-    selection = [*targets, *(part for name in variant or () for part in ("--variant", name))]
-    selection += [part for text in overrides or () for part in ("--set", text)]
+    # with overrides a run's directory says the same in one word
+    selection = [str(storage / plan.directory) for plan in plans] if overrides else [*targets]
+    selection += [] if overrides else [part for name in variant or () for part in ("--variant", name)]
     selection += [] if storage == storage_root() else ["--root", str(storage)]
     _run(plans, storage, Console(), shlex.join(selection), retry=retry)
 
@@ -75,7 +77,6 @@ def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, ret
     from pdforge.launch.drive import Drive, StopRequested, StopSwitch  # noqa: PLC0415
     from pdforge.launch.status import StageStatus  # noqa: PLC0415
     from pdforge.plan.model import merged_stages  # noqa: PLC0415
-    from pdforge.report.summary import print_summary  # noqa: PLC0415
 
     stop, announced = StopSwitch(), 0
     display = Display(console, merged_stages(plans))
@@ -96,7 +97,7 @@ def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, ret
         _print_commands(console, {"go on": f"run {selection}", "look": f"status {selection}"})
         raise typer.Exit(ExitCode.STOPPED) from stopped
     console.print()
-    print_summary(plans, root, console)
+    print_report(plans, root, console)
     _print_commands(console, {"results again": f"report {selection}", "what ran": f"status {selection}"})
 
 

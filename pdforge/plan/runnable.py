@@ -64,8 +64,6 @@ def _capture(job: CaptureJob) -> Iterator[str]:
 
 
 def _train(job: TrainJob) -> Iterator[str]:
-    if job.training.validate_every is not None:
-        yield "measure the held-out loss during training (validate_every)"
     if job.training.checkpoint.interval is not None:
         yield "save checkpoints by time (checkpoint.interval)"
     if job.teacher is not None:

@@ -16,7 +16,8 @@ _FORMATS = ("png", "svg")
 def draw_curves(plans: Sequence[Plan], root: Path, folder: Path) -> list[Path]:
     """Draw the language-modelling loss of every run against its tokens; returns the files written to `folder`.
 
-    Dots are held-out losses measured on the way, a dashed line is the teacher's. None where no run has metrics.
+    Lines are smoothed training losses (as logged: faint), dots held-out losses, a dashed line the teacher's. None
+    where no run has metrics.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -33,20 +34,29 @@ def draw_curves(plans: Sequence[Plan], root: Path, folder: Path) -> list[Path]:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for label, rows in curves.items():
-        (line,) = axes.plot(*_points(rows, "lm_loss"), label=label)
-        axes.plot(*_points(rows, "heldout_loss"), "o", color=line.get_color(), markersize=4)
+        tokens, losses = _points(rows, "lm_loss")
+        (line,) = axes.plot(tokens, _smooth(losses), label=label)
+        axes.plot(tokens, losses, color=line.get_color(), alpha=0.2, linewidth=0.8)
+        axes.plot(*_points(rows, "heldout_loss"), "o-", color=line.get_color(), markersize=5, linewidth=0.8)
     for row in summarise(plans, root):
         if row.role == "teacher" and row.heldout_loss is not None:
-            axes.axhline(row.heldout_loss, linestyle="--", color="grey", label=f"{row.model}, held out")
+            axes.axhline(row.heldout_loss, linestyle="--", color="grey", label=f"{row.model}, held out, at its end")
     axes.set_xlabel("tokens")
     axes.set_ylabel("language-modelling loss (nats a token)")
     axes.grid(alpha=0.3)
+    axes.plot([], [], "o", color="grey", label="held out")
     axes.legend()
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"loss.{suffix}" for suffix in _FORMATS]
     for file in files:
         figure.savefig(file, dpi=150)
     return files
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Moving averages over a tenth of the curve."""
+    width = max(1, len(values) // 10)
+    return [sum(part := values[max(0, i + 1 - width) : i + 1]) / len(part) for i in range(len(values))]
 
 
 def _points(rows: Sequence[dict[str, Any]], column: str) -> tuple[list[float], list[float]]:

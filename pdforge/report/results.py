@@ -32,7 +32,8 @@ def stage_results(directory: Path) -> dict[str, Any] | None:
 def metric_rows(directory: Path) -> list[dict[str, Any]]:
     """The rows of a stage's `metrics.jsonl` in the order of their steps; none where there is no such file.
 
-    A stage that was killed and went on logs some steps again: the later row counts. A cut-off last line is left out.
+    A step may have several rows, as the held-out loss has its own: they are joined, the later one counts. A cut-off
+    last line is left out.
 
     Raises:
         UsageError: a line before the last is damaged.
@@ -45,7 +46,7 @@ def metric_rows(directory: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            rows[int(row["step"])] = row
+            rows.setdefault(int(row["step"]), {}).update(row)
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
                 raise _damaged(file, f"line {number}: {error}") from error

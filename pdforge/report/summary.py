@@ -100,6 +100,7 @@ def print_summary(plans: Sequence[Plan], root: Path, console: Console) -> None:
                 f"logit store {capture.identity}: {capture.kept_count:.1f} entries a position, "
                 f"{100 * capture.kept_mass:.1f} % of the teacher's probability",
                 highlight=False,
+                soft_wrap=True,
             )
     console.print("held-out loss: nats a token, on documents that no model was trained on", style="dim")
 

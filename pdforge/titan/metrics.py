@@ -14,6 +14,9 @@ from torchtitan.components.metrics import MetricsProcessor
 
 from pdforge.layout import StageDirectory, write_atomically, write_json
 
+HELDOUT = "heldout_loss"
+"""Column of the held-out loss: such a row has nothing else but its step and tokens."""
+
 
 class StageMetrics(MetricsProcessor):
     """Adds the objective's parts to torchtitan's metrics and writes rows that survive a restart without gaps or
@@ -47,13 +50,15 @@ class StageMetrics(MetricsProcessor):
         """Of the last validation, in nats a token."""
 
     def resume(self, step: int) -> None:
-        """Drop the rows behind the step from which training goes on: they will be written again."""
+        """Drop the rows behind the step from which training goes on, and what was measured after it: they come
+        again.
+        """
         self._started = (step, time.monotonic())
         self.report_progress(step, now=True)
         path = self._directory.metrics
         if not self._writes or not path.exists():
             return
-        rows = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        rows = [line for line in path.read_text().splitlines() if _order_of(line) <= (step, False)]
         write_atomically(path, "".join(f"{line}\n" for line in rows))
 
     def log(
@@ -80,14 +85,19 @@ class StageMetrics(MetricsProcessor):
             "grad_norm": grad_norm,
             "tokens_per_second": self._tokens_per_second(step),
         }
-        with self._directory.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self._append(row)
         self._lm_loss = row["lm_loss"]
 
     def log_validation(self, loss: float, step: int, extra_metrics: dict[str, Any] | None = None) -> None:
-        """torchtitan's log, and keep the loss."""
+        """torchtitan's log, and a row of its own."""
         super().log_validation(loss, step, extra_metrics)
         self.heldout_loss = loss
+        if self._writes:
+            self._append({"step": step, "tokens": step * self.config.tokens_per_step, HELDOUT: loss})
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with self._directory.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def report_progress(self, step: int, *, now: bool = False) -> None:
         """What `status` and the live display show; at most once a second, unless it has to be `now`."""
@@ -120,9 +130,10 @@ class StageMetrics(MetricsProcessor):
         return (step - first) * self.config.tokens_per_step / elapsed if elapsed > 0 else None
 
 
-def _step_of(line: str) -> float:
+def _order_of(line: str) -> tuple[float, bool]:
+    """(step, whether it is a held-out row, which follows the step's own); a row cut short by a kill comes last."""
     try:
-        return float(json.loads(line)["step"])
+        row = json.loads(line)
+        return float(row["step"]), HELDOUT in row
     except (ValueError, KeyError, TypeError):
-        # a row cut short by a kill
-        return float("inf")
+        return float("inf"), True

@@ -83,8 +83,7 @@ class DistillTrainer(Trainer):
     def should_continue_training(self) -> bool:
         """Until the last step, or until any rank was asked to stop: then all ranks save together and leave."""
         if self._saved_step < 0:
-            self._saved_step = self.step
-            self.metrics_processor.resume(self.step)
+            self._take_up()
         if self.step >= self.config.training.steps:
             return False
         asked = torch.tensor(float(self.stop_requested()), device=self.device)
@@ -96,6 +95,15 @@ class DistillTrainer(Trainer):
         if self.step > self._saved_step and not on_schedule:
             self.checkpointer.save(self.step, last_step=True)
         return False
+
+    def _take_up(self) -> None:
+        """Once, when the newest checkpoint is loaded and before the first step."""
+        self._saved_step = self.step
+        self.metrics_processor.resume(self.step)
+        unfinished = 0 < self.step < self.config.training.steps
+        if unfinished and self.config.validator.enable and self.validator.should_validate(self.step):
+            # torchtitan saves before it validates: a kill between the two must not leave a gap in the curve
+            self.validator.validate(self.model_parts, self.step)
 
     def train(self) -> None:
         """Train to the last step, then measure the held-out loss.

@@ -1,4 +1,4 @@
-"""The mixed loss under tensor parallelism: two gloo processes with half of the vocabulary each, against one with all."""
+"""The mixed loss under tensor parallelism: two gloo processes with half a vocabulary each, against one with all."""
 
 from __future__ import annotations
 

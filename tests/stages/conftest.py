@@ -76,6 +76,11 @@ def rows(directory: StageDirectory) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in parsed]
 
 
+def steps(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of training steps, without those of held-out measurements."""
+    return [row for row in found if "loss" in row]
+
+
 def results(directory: StageDirectory) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(directory.done.read_text())["results"]
     return found

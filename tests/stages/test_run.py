@@ -13,7 +13,7 @@ import pytest
 from pdforge.layout import StageDirectory
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
-from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, pdforge, results, rows, torchrun
+from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, pdforge, results, rows, steps, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def test_results(tiny: TinyRun) -> None:
 def test_variants_share_stores_and_start(tiny: TinyRun) -> None:
     assert tiny.stage("lm", "tokenize") == tiny.stage("pd", "tokenize")
     assert tiny.plans["lm"].stage("capture") is None
-    lm, pd = rows(tiny.stage("lm", "train")), rows(tiny.stage("pd", "train"))
+    lm, pd = (steps(rows(tiny.stage(variant, "train"))) for variant in ("lm", "pd"))
     assert [row["step"] for row in lm] == [row["step"] for row in pd] == list(range(1, 20))
     # the same initial weights on the same batch
     assert lm[0]["lm_loss"] == pytest.approx(pd[0]["lm_loss"], rel=1e-6)
@@ -55,6 +55,12 @@ def test_the_store_holds_the_teacher(tiny: TinyRun) -> None:
     assert store.verify() == []
 
 
+def test_heldout_loss_during_training_and_at_its_end(tiny: TinyRun) -> None:
+    measured = [row for row in rows(tiny.stage("pd", "train")) if "heldout_loss" in row]
+    assert [row["step"] for row in measured] == [8, 16, 19]
+    assert measured[-1]["heldout_loss"] == results(tiny.stage("pd", "train"))["heldout_loss"]
+
+
 def test_running_again_does_nothing(tiny: TinyRun) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny.root.rglob("done.json")}
     pdforge("run", TINY, "--root", tiny.root, "--processes", "2")
@@ -67,7 +73,7 @@ def test_the_compiled_module_by_hand(tiny: TinyRun, tmp_path) -> None:
     stage = tiny.stage("pd", "train")
     arguments = ("--module", "train", "--config", "config", "--dump_folder", tmp_path, "--training.steps", "2")
     torchrun(2, "pdforge.titan.train", *arguments, cwd=stage.job)
-    assert rows(StageDirectory(tmp_path)) == rows(stage)[:2]
+    assert steps(rows(StageDirectory(tmp_path))) == steps(rows(stage))[:2]
 
 
 def test_two_processes_instead_of_one(tiny: TinyRun, tmp_path) -> None:
@@ -80,7 +86,7 @@ def test_two_processes_instead_of_one(tiny: TinyRun, tmp_path) -> None:
     for processes in (1, 2):
         arguments = (*common, "--dump_folder", tmp_path / str(processes), *start, "--training.steps", "3")
         torchrun(processes, "pdforge.titan.train", *arguments, cwd=job)
-    one, two = (rows(StageDirectory(tmp_path / str(processes))) for processes in (1, 2))
+    one, two = (steps(rows(StageDirectory(tmp_path / str(processes)))) for processes in (1, 2))
     assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
         for key in ("loss", "lm_loss", "kd_loss"):

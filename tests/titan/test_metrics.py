@@ -28,6 +28,13 @@ def test_rows_behind_the_checkpoint_are_dropped(metrics) -> None:
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
 
 
+def test_what_was_measured_after_the_checkpoint_is_measured_again(metrics) -> None:
+    rows = [{"step": 4, "loss": 1.0}, {"step": 4, "heldout_loss": 2.0}, {"step": 2, "heldout_loss": 2.0}]
+    metrics._directory.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    metrics.resume(4)
+    assert [json.loads(line) for line in metrics._directory.metrics.read_text().splitlines()] == [rows[0], rows[2]]
+
+
 def test_progress_says_where_training_begins(metrics) -> None:
     metrics.resume(4)
     progress = json.loads(metrics._directory.progress.read_text())
