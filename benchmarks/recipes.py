@@ -1,0 +1,89 @@
+"""How quick the recipe commands are, beside importing the libraries they are built on.
+
+    python benchmarks/recipes.py [--repeat 15] [--recipes 1000] [--json]
+
+A whole process counts in CPU time, the best of `--repeat` runs, which other work on the machine disturbs least; the
+processes that are compared take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pdforge.recipe.load import load_recipes
+
+ROOT = Path(__file__).parents[1]
+IMPORTS = [sys.executable, "-c", "import pydantic, ruamel.yaml, typer, rich"]
+VALIDATE = [sys.executable, "-m", "pdforge", "validate", "recipes/pd_star.yaml"]
+PLAN = [sys.executable, "-m", "pdforge", "plan", "quickstart"]
+PROCESS_BAR = 1.6
+"""Of a whole validating process, times importing the libraries."""
+RECIPE_BAR = 10.0
+"""Milliseconds of one recipe among many in one process."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=15, help="runs of a process of which the best counts")
+    parser.add_argument("--recipes", type=int, default=1000, help="recipes that are validated in one process")
+    parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
+    options = parser.parse_args()
+    imports, validate, plan = processes([IMPORTS, VALIDATE, PLAN], options.repeat)
+    each = one_of_many(options.recipes)
+    rows = [
+        row("validate pd_star, whole process", validate / imports, "× imports", 1.0, PROCESS_BAR),
+        row("importing pydantic, ruamel.yaml, typer, rich", imports * 1e3, "ms", None, None),
+        row("validate pd_star", validate * 1e3, "ms", imports * 1e3, None),
+        row("plan quickstart", plan * 1e3, "ms", imports * 1e3, None),
+        row(f"one of {options.recipes} recipes in one process", each * 1e3, "ms", None, RECIPE_BAR),
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for each_row in rows:
+        verdict = {True: "ok", False: "MISSED", None: ""}[each_row["ok"]]
+        bar = "" if each_row["bar"] is None else f"bar {each_row['bar']:g}"
+        print(f"{each_row['name']:<46} {each_row['value']:>9.2f} {each_row['unit']:<10} {bar:<9} {verdict}")
+
+
+def row(name: str, value: float, unit: str, baseline: float | None, bar: float | None) -> dict[str, Any]:
+    ok = None if bar is None else value <= bar
+    return {"name": name, "value": value, "unit": unit, "baseline": baseline, "bar": bar, "ok": ok}
+
+
+def processes(commands: list[list[str]], repeat: int) -> list[float]:
+    """CPU seconds of each command, the best of several runs in turns."""
+    best = [float("inf")] * len(commands)
+    for _ in range(repeat):
+        for number, command in enumerate(commands):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            best[number] = min(best[number], took)
+    return best
+
+
+def one_of_many(count: int) -> float:
+    """CPU seconds of one recipe: files that differ in a seed are read, composed, validated and checked."""
+    text = (ROOT / "recipes" / "quickstart.yaml").read_text(encoding="utf-8").split("\nvariants:")[0] + "\n"
+    with tempfile.TemporaryDirectory() as temporary:
+        files = [Path(temporary) / f"{number}.yaml" for number in range(count)]
+        for number, file in enumerate(files):
+            file.write_text(text.replace("train_tokens:", f"seed: {number}\n  train_tokens:"), encoding="utf-8")
+        start = time.process_time()
+        for file in files:
+            load_recipes(str(file))
+        return (time.process_time() - start) / count
+
+
+if __name__ == "__main__":
+    main()
