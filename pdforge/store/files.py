@@ -1,9 +1,8 @@
-"""Files of a store: read from a local folder or through fsspec, published locally by one atomic step."""
+"""Files of a store, in a local folder or behind an fsspec URL: read at random, published by one atomic step."""
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import tempfile
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pdforge.errors import EnvironmentFault, StoreDamaged, StoreError, StoreMissing
+from pdforge.store.remote import MappedFile, RemotePlace, open_remote
 
 
 class Bytes(Protocol):
@@ -24,38 +24,12 @@ class Bytes(Protocol):
         ...
 
 
-class _Mapped:
-    """A local file, mapped into memory."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        with path.open("rb") as file:
-            self.size = os.fstat(file.fileno()).st_size
-            self._view = (
-                memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if self.size else memoryview(b"")
-            )
-
-    def read(self, start: int, stop: int) -> memoryview:
-        return self._view[start:stop]
+Place = Path | RemotePlace
+"""Where one file of a store is, or will be."""
 
 
-class _Ranged:
-    """A remote file, read by ranges."""
-
-    def __init__(self, filesystem: Any, path: str, name: str) -> None:
-        self.name = name
-        self._filesystem, self._path = filesystem, path
-        self.size = int(filesystem.info(path)["size"])
-
-    def read(self, start: int, stop: int) -> bytes:
-        try:
-            return bytes(self._filesystem.cat_file(self._path, start=start, end=stop))
-        except OSError as error:
-            raise StoreError(f"{self.name}: cannot be read: {error}") from error
-
-
-def filesystem_of(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path within it.
+def filesystem_of(url: str, **options: Any) -> tuple[Any, str]:
+    """The fsspec file system of a URL, made with `options`, and the path within it.
 
     Raises:
         EnvironmentFault: the package that speaks this protocol is not installed, or there is no such protocol.
@@ -63,7 +37,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     import fsspec  # noqa: PLC0415 - commands that read nothing must not pay for it
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise EnvironmentFault(
             f"{url}: {error}", remedy="install the fsspec package that speaks this protocol"
@@ -79,12 +53,19 @@ class Folder:
         remote = isinstance(path, str) and "://" in path and not path.startswith("file://")
         if remote:
             self.local: Path | None = None
-            self._filesystem, self._path = filesystem_of(self.url)
+            # Several processes write a store: a listing must be what is there now.
+            self._filesystem, self._path = filesystem_of(self.url, use_listings_cache=False)
         else:
             self.local = Path(self.url.removeprefix("file://")).absolute()
 
     def __str__(self) -> str:
         return self.url
+
+    def place(self, name: str) -> Place:
+        """Where a file of that name is, or will be."""
+        if self.local:
+            return self.local / name
+        return RemotePlace(self._filesystem, f"{self._path}/{name}", f"{self.url}/{name}")
 
     def file(self, name: str) -> Bytes:
         """A file of the folder, for random access.
@@ -93,11 +74,11 @@ class Folder:
             StoreMissing: there is none.
             StoreError: it cannot be read.
         """
-        place = f"{self.url}/{name}"
+        place = self.place(name)
+        if isinstance(place, RemotePlace):
+            return open_remote(place)
         try:
-            return (
-                _Mapped(self.local / name) if self.local else _Ranged(self._filesystem, f"{self._path}/{name}", place)
-            )
+            return MappedFile(place)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreMissing(f"{place}: no such file") from error
         except OSError as error:
@@ -113,21 +94,30 @@ class Folder:
         try:
             if self.local:
                 return {entry.name for entry in os.scandir(self.local)}
-            return {str(path).rsplit("/", 1)[-1] for path in self._filesystem.ls(self._path, detail=False)}
-        except (FileNotFoundError, NotADirectoryError):
+            here = RemotePlace(self._filesystem, self._path, self.url)
+            return {
+                str(path).rsplit("/", 1)[-1]
+                for path in here.tried(lambda: self._filesystem.ls(self._path, detail=False))
+            }
+        except (FileNotFoundError, NotADirectoryError, StoreMissing):
             return set()
         except OSError as error:
             raise StoreError(f"{self.url}: cannot be listed: {error}") from error
 
 
-def publish(path: Path, parts: Iterable[bytes | memoryview], *, first_wins: bool = False) -> None:
+def publish(path: Place, parts: Iterable[bytes | memoryview], *, first_wins: bool = False) -> None:
     """Write `parts` under a temporary name, make them durable, and give them their name in one step.
+
+    Object stores have no rename and need none: there one PUT is that step.
 
     With `first_wins`, a file that already has the name stays as it is.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
+    if isinstance(path, RemotePlace):
+        path.publish(parts, first_wins=first_wins)
+        return
     try:
         _publish(path, parts, first_wins=first_wins)
     except OSError as error:
@@ -157,9 +147,12 @@ def _publish(path: Path, parts: Iterable[bytes | memoryview], *, first_wins: boo
             Path(temporary).unlink()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writers left under temporary names. Only for a caller that knows it is the only writer."""
-    for path in folder.glob(".*.tmp"):
+def remove_leftovers(folder: Path | None) -> None:
+    """Delete what killed writers left under temporary names. Only for a caller that knows it is the only writer.
+
+    A remote folder (None) has no temporary names.
+    """
+    for path in [] if folder is None else folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 

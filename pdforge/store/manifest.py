@@ -44,8 +44,7 @@ def _render(kind: str, content: dict[str, Any]) -> str:
 
 def write_manifest(folder: Folder, kind: Kind, content: BaseModel) -> None:
     """Publish the manifest: from here on the store is whole."""
-    assert folder.local is not None
-    publish(folder.local / NAME, [_render(kind, content.model_dump(mode="json")).encode()])
+    publish(folder.place(NAME), [_render(kind, content.model_dump(mode="json")).encode()])
 
 
 def read_manifest(folder: Folder, kind: Kind, model: type[M]) -> M:

@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
 
 from pdforge.errors import StoreMismatch
-from pdforge.store.files import Bytes, DamagedFileError, publish
+from pdforge.store.files import Bytes, DamagedFileError, Place, publish
 
 MAGIC = b"PDFSHARD"
 VERSION = 1
@@ -31,7 +30,7 @@ _TRAILER_SIZE = _SPAN.size + 8 + len(MAGIC)
 
 
 def write_shard_file(
-    path: Path, blocks: Sequence[bytes | memoryview], meta: dict[str, Any], *, first_wins: bool = False
+    path: Place, blocks: Sequence[bytes | memoryview], meta: dict[str, Any], *, first_wins: bool = False
 ) -> None:
     """Publish a shard file with these blocks; atomic and durable, the same bytes for the same arguments."""
     header = _HEADER.pack(MAGIC, VERSION)

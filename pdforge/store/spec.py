@@ -135,15 +135,15 @@ def fix_spec(folder: Folder, spec: LogitSpec, learn: Callable[[], Ranks] | None)
         StoreMismatch: the folder belongs to a store with another spec.
         StoreDamaged: the file there is not what was written.
     """
-    assert folder.local is not None
-    if not (folder.local / RANKS_FILE).exists():
+    place = folder.place(RANKS_FILE)
+    if not place.exists():
         ranks = learn() if learn else Ranks.from_counts(np.zeros(spec.vocabulary, np.int64))
         if ranks.vocabulary != spec.vocabulary:
             raise StoreMismatch(f"rank tables of {ranks.vocabulary} ids, the vocabulary has {spec.vocabulary}")
         if len(ranks.id_of) > 1 and not CODECS[spec.codec].tables:
             raise StoreMismatch(f"codec {spec.codec} has one rank table, not {len(ranks.id_of)}")
         meta = {"spec": spec.model_dump(mode="json")}
-        write_shard_file(folder.local / RANKS_FILE, ranks.blocks(), meta, first_wins=True)
+        write_shard_file(place, ranks.blocks(), meta, first_wins=True)
     held, ranks, digest = read_spec(folder)
     difference = first_difference(held, spec)
     if difference:

@@ -32,9 +32,8 @@ class LogitWriter:
     """
 
     def __init__(self, path: str | Path, spec: LogitSpec, learn: Callable[[], Ranks] | None = None) -> None:
-        self.path = Path(path)
         self.spec = spec
-        self._folder = Folder(self.path)
+        self._folder = Folder(path)
         self._codec = CODECS[spec.codec]
         self._ranks, self._ranks_digest = fix_spec(self._folder, spec, learn)
 
@@ -58,7 +57,7 @@ class LogitWriter:
         decoded = planes.decode(self._codec, self._ranks, encoded[0], **shape, columns=self.spec.columns)
         fidelity = measure(blocks, self.spec.top_k, decoded)
         meta = {**self._marks(index), "fidelity": fidelity.model_dump(mode="json")}
-        write_shard_file(self.path / shard_name(index), encoded, meta)
+        write_shard_file(self._folder.place(shard_name(index)), encoded, meta)
 
     def _marks(self, index: int) -> dict[str, Any]:
         """What a shard carries, so that no other store's shard is taken for one of this."""
@@ -75,7 +74,7 @@ class LogitWriter:
         """
         missing = self.missing_shards()
         if missing:
-            raise StoreMissing(f"{self.path}: {describe_missing(missing, self.spec.shards)}")
+            raise StoreMissing(f"{self._folder}: {describe_missing(missing, self.spec.shards)}")
         files, parts = [], []
         for index in range(self.spec.shards):
             reader = ShardReader(self._folder.file(shard_name(index)))
@@ -91,7 +90,7 @@ class LogitWriter:
             fidelity=summed(parts),
             capture=fidelity,
         )
-        remove_leftovers(self.path)
+        remove_leftovers(self._folder.local)
         write_manifest(self._folder, KIND, manifest)
         return manifest
 

@@ -1,0 +1,195 @@
+"""Stores on S3: a real HTTP server (moto's), s3fs, and a proxy between them that drops connections."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pdforge.errors import StoreDamaged, StoreError, StoreMissing
+from pdforge.store import remote
+from pdforge.store.inspect import open_store, verify
+from pdforge.store.logits import LogitStore, LogitWriter
+from pdforge.store.remote import CACHE_SIZE_VARIABLE, CACHE_VARIABLE
+from tests.store import made
+from tests.store.test_store_command import pdforge
+
+pytest.importorskip("s3fs")
+server = pytest.importorskip("moto.server")
+
+
+class Proxy:
+    """Forwards connections to a port; drops those that carry more than `allowance` bytes back, `drops` times."""
+
+    def __init__(self, target):
+        self.target, self.drops, self.allowance, self.dropped = target, 0, 300, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                upstream = socket.create_connection(("127.0.0.1", self.target))
+                threading.Thread(target=self._pump, args=(client, upstream, False), daemon=True).start()
+                threading.Thread(target=self._pump, args=(upstream, client, True), daemon=True).start()
+
+    def _pump(self, source, sink, back):
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                passed += len(data)
+                if back and self.drops > 0 and passed > self.allowance:
+                    self.drops -= 1
+                    self.dropped += 1
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def proxy():
+    moto = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    _, port = moto.get_host_and_port()
+    proxy = Proxy(port)
+    before = dict(os.environ)
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    yield proxy
+    os.environ.clear()
+    os.environ.update(before)
+    proxy.listener.close()
+    moto.stop()
+
+
+@pytest.fixture
+def bucket(proxy, request):
+    import s3fs  # noqa: PLC0415 - may not be installed
+
+    name = "b" + str(abs(hash(request.node.name)))
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}"
+
+
+def test_written_read_and_verified_on_s3(bucket, tmp_path):
+    there, here = made.store(f"{bucket}/logits"), made.store(tmp_path / "logits")
+    assert there.manifest == here.manifest
+    for sample in (0, 9, 4, 5, 6):
+        for ours, theirs in zip(there.get(sample), here.get(sample), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert verify(f"{bucket}/logits") == []
+    assert isinstance(open_store(f"{bucket}/logits"), LogitStore)
+    assert pdforge(tmp_path, "verify", f"{bucket}/logits").stdout.strip().endswith("whole")
+    assert '"bits_per_entry"' in pdforge(tmp_path, "stats", f"{bucket}/logits", "--json").stdout
+
+
+def test_damage_on_s3_is_named(bucket):
+    import s3fs  # noqa: PLC0415 - may not be installed
+
+    made.store(f"{bucket}/logits")
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    path = f"{bucket}/logits/shard-000001.bin"
+    data = bytearray(files.cat_file(path))
+    data[200] ^= 1
+    files.pipe_file(path, bytes(data))
+    assert [damage.file for damage in verify(f"{bucket}/logits")] == ["shard-000001.bin"]
+    with pytest.raises(StoreDamaged, match=r"shard-000001\.bin, block 0"):
+        LogitStore.open(f"{bucket}/logits").get(4)
+    files.rm(path)
+    with pytest.raises(StoreMissing, match="no such file"):
+        LogitStore.open(f"{bucket}/logits").get(4)
+
+
+def test_writers_see_at_once_what_others_have_written(bucket):
+    held = made.spec()
+    one, two = LogitWriter(f"{bucket}/logits", held), LogitWriter(f"{bucket}/logits", held)
+    assert one.missing_shards() == two.missing_shards() == [0, 1, 2]
+    one.write_shard(1, made.blocks_of(held, 1))
+    assert two.missing_shards() == [0, 2]
+    two.write_shard(0, made.blocks_of(held, 0))
+    with pytest.raises(StoreMissing, match="1 of 3 shards are not written yet: 2"):
+        one.finish({})
+
+
+def test_dropped_connections_are_made_again(bucket, proxy, monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSES_S", (0.01, 0.01, 0.01))
+    expected = made.store(f"{bucket}/logits").manifest
+    before = proxy.dropped
+    proxy.drops = 2
+    store = LogitStore.open(f"{bucket}/logits")
+    proxy.drops = 2
+    assert store.manifest == expected
+    assert store.verify() == []
+    assert proxy.dropped > before
+    proxy.drops = 10**6
+    with pytest.raises(StoreError, match="cannot be reached"):
+        LogitStore.open(f"{bucket}/logits")
+    proxy.drops = 0
+    assert LogitStore.open(f"{bucket}/logits").verify() == []
+
+
+def test_a_file_read_in_order_is_fetched_ahead(bucket, monkeypatch):
+    monkeypatch.setattr(remote, "READ_AHEAD", 4000)
+    held = made.spec(sequences=64, shard_sequences=64)
+    made.store(f"{bucket}/logits", held)
+    requests = []
+    real = remote.RemotePlace.read
+    monkeypatch.setattr(remote.RemotePlace, "read", lambda self, *span: (requests.append(span), real(self, *span))[1])
+    store = LogitStore.open(f"{bucket}/logits")
+    everything = [store.get(sample) for sample in range(64)]
+    in_order = len(requests)
+    requests.clear()
+    again = LogitStore.open(f"{bucket}/logits")
+    for sample in range(63, -1, -1):
+        np.testing.assert_array_equal(again.get(sample)[1], everything[sample][1])
+    assert in_order < len(requests) / 2
+
+
+def test_the_cache_keeps_to_its_size_and_never_serves_an_old_file(bucket, tmp_path, monkeypatch):
+    import s3fs  # noqa: PLC0415 - may not be installed
+
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    held = made.spec(sequences=40)
+    made.store(f"{bucket}/logits", held)
+    shard = files.size(f"{bucket}/logits/shard-000003.bin")
+    limit = 4 * shard
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_SIZE_VARIABLE, str(limit))
+
+    def size():
+        return sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
+
+    store = LogitStore.open(f"{bucket}/logits")
+    for sample in range(40):
+        store.get(sample)
+        assert size() <= limit
+    assert size() > shard
+    last = LogitStore.open(f"{bucket}/logits").get(39)
+    kept = {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()}
+    again = LogitStore.open(f"{bucket}/logits")
+    np.testing.assert_array_equal(again.get(39)[0], last[0])
+    assert {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()} == kept
+    path = f"{bucket}/logits/shard-000009.bin"
+    data = bytearray(files.cat_file(path))
+    data[100] ^= 1
+    time.sleep(1.1)  # S3 counts times in seconds
+    files.pipe_file(path, bytes(data))
+    with pytest.raises(StoreDamaged):
+        LogitStore.open(f"{bucket}/logits").get(36)
+    monkeypatch.setenv(CACHE_SIZE_VARIABLE, "much")
+    with pytest.raises(StoreError, match=CACHE_SIZE_VARIABLE):
+        LogitStore.open(f"{bucket}/logits")
