@@ -86,7 +86,7 @@ class LogitStore:
         Log-probabilities are natural, of the full softmax at τ=1, in falling order, padded with -inf (id 0). K is
         `top_k`, by default the store's. A smaller `top_p` or `top_k` cuts the stored distributions by the rule of
         capture (crossing token kept, ties to the lower id). Rows that are not cut may come in any order where
-        `ordered` is false: a third of the time saved, for a reader that sums over them.
+        `ordered` is false: nearly half the time saved, for a reader that sums over them.
 
         Raises:
             StoreMissing: no such sample, or its shard is gone.
