@@ -15,7 +15,6 @@ CANNOT = [
     ("teacher.logits={mode: online, from_step: 1}", "capture while the teacher is pre-trained"),
     ("teacher.logits={mode: live}", "run the teacher beside the student"),
     ("teacher.truncation={kind: sample}", "capture sampled distributions"),
-    ("training.validate_every=5", "measure the held-out loss during training"),
     ("teacher.model.training.checkpoint.interval=30m", "save checkpoints by time"),
     ("objective.loss={kind: mse}", "minimise mse"),
     ("objective.tail=ghost", "treat the tail as ghost"),
