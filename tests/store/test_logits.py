@@ -149,6 +149,23 @@ def test_the_first_writers_rank_table_holds(tmp_path):
     )
 
 
+def test_tables_are_learnt_once(tmp_path):
+    """Learning them takes a pass of the teacher: a capture that goes on must not pay for it again."""
+    learnt = []
+
+    def learn():
+        learnt.append(1)
+        return Ranks.from_counts(np.arange(300))
+
+    for _ in range(3):
+        LogitWriter(tmp_path / "s", made.spec(), learn)
+    assert learnt == [1]
+    with pytest.raises(StoreMismatch, match="of 300 ids, the vocabulary has 299"):
+        LogitWriter(tmp_path / "t", made.spec(vocabulary=299), learn)
+    with pytest.raises(StoreMismatch, match="one rank table, not 2"):
+        LogitWriter(tmp_path / "u", made.spec(), lambda: Ranks.learn(np.ones(2), np.array([1, 2]), 300))
+
+
 def test_a_shard_of_another_rank_table_is_not_taken(tmp_path):
     held = made.spec()
     made.store(tmp_path / "a", held)
