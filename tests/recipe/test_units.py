@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pdforge.recipe.units import Count, Flag, Fraction, Real
+from pdforge.recipe.units import Count, Duration, Flag, Fraction, Real, Size
 
 ACCEPTED = [
     (Count, "100B", 100_000_000_000),
@@ -22,6 +22,19 @@ ACCEPTED = [
     (Fraction, 1, 1.0),
     (Real, 3, 3.0),
     (Flag, True, True),
+    (Size, "2GiB", 2 * 1024**3),
+    (Size, "1.5 KiB", 1536),
+    (Size, "500MB", 500_000_000),
+    (Size, "12M", 12_000_000),
+    (Size, "64kB", 64_000),
+    (Size, "7B", 7),
+    (Size, 4096, 4096),
+    (Duration, "30m", 1800),
+    (Duration, "1h30m", 5400),
+    (Duration, "1.5h", 5400),
+    (Duration, "1d 2h", 93_600),
+    (Duration, "45s", 45),
+    (Duration, 90, 90),
 ]
 REFUSED = [
     *(
@@ -31,6 +44,9 @@ REFUSED = [
     *((Count, value) for value in ("9" * 5000, 10**5000, float("inf"), float("nan"), "1,000", "0x10")),
     *((Fraction, value) for value in ("%", "x%", "101%", "-1%", "nan%", "1e999999%", True, 1.1, -0.1, None)),
     *((Real, value) for value in (True, "x", None)),
+    *((Size, value) for value in ("2GIB", "2gb", "-1MB", "0.0001kB", "GiB", "1e3MB", True, None, 0, "9" * 5000)),
+    *((Duration, value) for value in ("30 minutes", "m", "1.5", "0m", "0.5s", "-1h", "1h-2m", "30M", True, None, 0)),
+    (Duration, "1h" * 5000),
     *((Flag, value) for value in ("true", "yes", 1, 0, None)),
 ]
 
