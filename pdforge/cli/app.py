@@ -5,6 +5,7 @@ A command `name` is `name_command` in `pdforge/cli/name.py`: a function, or a `t
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import sys
@@ -92,7 +93,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without τ and α must not be a traceback
     try:
-        build(sys.argv[1:])(prog_name="pdforge")
+        gc.disable()  # importing makes many objects and no garbage: a tenth of a short command's time
+        app = build(sys.argv[1:])
+        gc.enable()
+        app(prog_name="pdforge")
     except PdforgeError as error:
         from pdforge.cli.render.error import print_error  # noqa: PLC0415 - only a failing command needs rich
 

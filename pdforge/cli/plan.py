@@ -65,4 +65,4 @@ def plan_command(
     print_plans(plans, storage, console)
     if warnings:
         console.print()
-        print_diagnostics(console, warnings)
+        print_diagnostics(console.file, warnings)

@@ -146,13 +146,10 @@ def _print(outcome: _Outcome, output: Format) -> None:
 
 
 def _print_text(outcome: _Outcome) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
     from pdforge.cli.render.text import print_diagnostics  # noqa: PLC0415
 
-    console = Console(highlight=False)
-    print_diagnostics(console, outcome.findings, outcome.sources)
-    console.print(_summary(outcome), markup=False, soft_wrap=True)
+    print_diagnostics(sys.stdout, outcome.findings, outcome.sources)
+    sys.stdout.write(f"{_summary(outcome)}\n")
 
 
 def _rendered(outcome: _Outcome, output: Format) -> str:

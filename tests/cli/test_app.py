@@ -90,6 +90,6 @@ def test_interrupting_exits_with_130() -> None:
         while process.poll() is None:  # a signal between two reads is noticed at the next one only
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.2)
+                process.wait(timeout=2)  # a second signal would hit the ending of a slow process
         assert process.returncode == 130
         assert "Traceback" not in process.stderr.read()

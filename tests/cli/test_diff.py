@@ -63,7 +63,6 @@ def test_another_sequence_length_does_not() -> None:
     assert set(_fates(printed["runs"][0]).values()) == {"again"}
     shown = pdforge("diff", "quickstart", "quickstart", "-s", "data.sequence_length=128", "-v", "pd").stdout
     assert re.search(r"^  logit store +captured again ", shown, re.MULTILINE)
-    assert "366 → 732" in shown
 
 
 @pytest.mark.parametrize(

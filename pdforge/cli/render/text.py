@@ -1,45 +1,60 @@
-"""Findings for people: message, place, the line with a caret, and what would be accepted."""
+"""Findings for people: message, place, the line with a caret, and what would be accepted.
+
+Written without rich, whose import takes as long as checking a recipe.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from rich.console import Console
-from rich.text import Text
+from typing import IO
 
 from pdforge.cli.render.plain import printable
 from pdforge.diagnostics import Diagnostic, Place, Severity
 
-_STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
+_STYLE = {Severity.ERROR: "1;31", Severity.WARNING: "1;33"}
+_BLUE, _CYAN, _DIM = "34", "1;36", "2"
 _WIDEST = 160
 """Characters of a line that are shown around the caret."""
 
 
 def print_diagnostics(
-    console: Console, diagnostics: Iterable[Diagnostic], sources: Mapping[str, str] | None = None
+    stream: IO[str], diagnostics: Iterable[Diagnostic], sources: Mapping[str, str] | None = None
 ) -> None:
     """Print findings one below the other; `sources` holds texts that are no files (stdin) by their place's name."""
+    paint = _Paint(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
     for diagnostic in diagnostics:
-        console.print(_format(diagnostic, sources or {}), soft_wrap=True)
+        stream.write(f"{_format(diagnostic, sources or {}, paint)}\n")
 
 
-def _format(diagnostic: Diagnostic, sources: Mapping[str, str]) -> Text:
+class _Paint:
+    """Colours text, on terminals that want it."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+
+    def __call__(self, text: str, style: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self.wanted else text
+
+
+def _format(diagnostic: Diagnostic, sources: Mapping[str, str], paint: _Paint) -> str:
     style = _STYLE[diagnostic.severity]
-    text = Text.assemble((f"{diagnostic.severity}[{diagnostic.code}]", style), f": {printable(diagnostic.message)}\n")
-    text.append(f"  --> {printable(str(diagnostic.place))}", "blue")
-    if diagnostic.field:
-        text.append(f"  ({printable(diagnostic.field)})", "dim")
-    text.append("\n")
+    field = f"  {paint(f'({printable(diagnostic.field)})', _DIM)}" if diagnostic.field else ""
+    lines = [
+        f"{paint(f'{diagnostic.severity}[{diagnostic.code}]', style)}: {printable(diagnostic.message)}",
+        paint(f"  --> {printable(str(diagnostic.place))}", _BLUE) + field,
+    ]
     shown = _line(diagnostic.place, sources)
     if shown is not None:
         line, caret = shown
         number = str(diagnostic.place.line)
-        text.append(f"  {number} | ", "blue").append(f"{line}\n")
-        text.append(f"  {' ' * len(number)} | ", "blue").append(" " * caret).append("^", style).append("\n")
+        lines.append(f"{paint(f'  {number} | ', _BLUE)}{line}")
+        margin = " " * len(number)
+        lines.append(f"{paint(f'  {margin} | ', _BLUE)}{' ' * caret}{paint('^', style)}")
     if diagnostic.help:
-        text.append("  help", "bold cyan").append(f": {printable(diagnostic.help)}\n")
-    return text
+        lines.append(f"  {paint('help', _CYAN)}: {printable(diagnostic.help)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _line(place: Place, sources: Mapping[str, str]) -> tuple[str, int] | None:
