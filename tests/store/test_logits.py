@@ -195,7 +195,7 @@ def test_stores_never_import_torch():
 
 def _write(path, shards, barrier):
     held = made.spec(sequences=40)
-    barrier.wait()
+    barrier.wait(60)
     counts = np.random.default_rng(shards[0]).integers(0, 99, held.vocabulary)
     writer = LogitWriter(path, held, lambda: Ranks.from_counts(counts))
     for shard in shards:
@@ -205,7 +205,9 @@ def _write(path, shards, barrier):
 def test_several_processes_write_one_store(tmp_path):
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(3)
-    workers = [context.Process(target=_write, args=(tmp_path / "s", range(k, 10, 3), barrier)) for k in range(3)]
+    workers = [
+        context.Process(target=_write, args=(tmp_path / "s", range(k, 10, 3), barrier), daemon=True) for k in range(3)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
