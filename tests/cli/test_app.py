@@ -46,7 +46,9 @@ def test_wrong_usage_exits_with_2(arguments: list[str], said: str) -> None:
     assert said in done.stderr
 
 
-@pytest.mark.parametrize("module", [*(f"pdforge.cli.{name}" for name in PRESENT), "pdforge.recipe.load"])
+@pytest.mark.parametrize(
+    "module", [*(f"pdforge.cli.{name}" for name in PRESENT), "pdforge.recipe.load", "pdforge.review.sources"]
+)
 def test_commands_do_not_import_torch(module: str) -> None:
     program = f"import sys, {module}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
