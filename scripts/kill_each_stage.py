@@ -2,8 +2,8 @@
 
     python scripts/kill_each_stage.py recipes/quickstart.yaml --seed 1
 
-SIGKILL goes to the whole process groups of the driver and of the ranks; then the same command is given again. Prints the
-held-out losses of both runs, and ends with 0 when they, and every row of metrics, are the same bits.
+SIGKILL goes to the whole process groups of the driver and of the ranks; then the same command is given again. Prints
+the held-out losses of both runs, and ends with 0 when they, and every row of metrics, are the same bits.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--root", type=Path, default=None, help="where both runs go; default: a temporary directory")
+    parser.add_argument("--straight", type=Path, default=None, help="root of an undisturbed run to compare with")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     root: Path = options.root or Path(tempfile.mkdtemp(prefix="pdforge-kill-"))
-    straight, killed = root / "straight", root / "killed"
+    straight, killed = options.straight or root / "straight", root / "killed"
     moments = random.Random(options.seed)
 
     print(f"seed {options.seed}, {root}", flush=True)

@@ -93,10 +93,11 @@ def test_two_processes_instead_of_one(tiny: TinyRun, tmp_path) -> None:
             assert a[key] == pytest.approx(b[key], rel=1e-5)
 
 
-def test_killed_once_in_each_stage(tmp_path) -> None:
+def test_killed_once_in_each_stage(tiny: TinyRun, tmp_path) -> None:
     """SIGKILL of everything in each stage, then the same command: bit-identical losses and metrics."""
     script = Path(__file__).parents[2] / "scripts" / "kill_each_stage.py"
-    command = [sys.executable, str(script), str(TINY), "--root", str(tmp_path), "--seed", str(random.randrange(1000))]
+    places = ["--root", str(tmp_path), "--straight", str(tiny.root)]
+    command = [sys.executable, str(script), str(TINY), *places, "--seed", str(random.randrange(1000))]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("same bits") == 3
