@@ -95,7 +95,7 @@ def build_token_store(
     if found:
         shutil.rmtree(output / ".build", ignore_errors=True)
         return found
-    (output / ".build").mkdir(parents=True, exist_ok=True)
+    _make(output / ".build")
     if task.ranks == 1:
         remove_leftovers(output)
         remove_leftovers(output / ".build")
@@ -118,6 +118,15 @@ def build_token_store(
         if found:
             return found
         raise
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written: {error.strerror}", remedy="check free space and rights there"
+        ) from error
 
 
 def _finished(output: Path, identity: str) -> TokenManifest | None:

@@ -19,7 +19,7 @@ from tests.store import made
 KILLS = int(os.environ.get("PDFORGE_KILLS", "20"))
 
 _WRITERS = """
-import json, os, random, resource, shutil, signal, sys, tempfile, time
+import json, os, random, resource, shutil, signal, sys, tempfile, time, traceback
 from pathlib import Path
 from pdforge.errors import PdforgeError, StoreMissing
 from pdforge.recipe.models import JsonLinesCorpus, StandardLibraryCorpus, TrainedTokenizer
@@ -58,6 +58,9 @@ def forked(work):
         except PdforgeError as error:
             print(type(error).__name__, error, flush=True)
             os._exit(3)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
     return child
 
@@ -117,6 +120,8 @@ with tempfile.TemporaryDirectory() as base:
     rows = [json.dumps({"text": source[n * 100 : n * 100 + 600]}) for n in range(300)]
     (Path(base) / "a.jsonl").write_text("\\n".join(rows))
     corpus = [JsonLinesCorpus(kind="jsonl", path=f"{base}/a.jsonl")]
+    if sys.argv[1] == "tokens":  # imports what the child may not
+        tokens(Path(base) / "first")
     def dropped():
         if os.getuid() == 0:
             os.setgroups([])
