@@ -1,14 +1,14 @@
 """Every exception that pdforge raises for a reason a user can act on, and the exit codes they map to.
 
-    PdforgeError                   what, and what to do about it; no traceback reaches a user
-    ├── RecipeError                findings in a recipe or cluster profile: a list of diagnostics   (exit 1)
-    ├── StageFailed                a stage of a run ended without success                           (exit 1)
-    ├── EnvironmentFault           this machine lacks something: package, version, device, file     (exit 2)
-    ├── StoreError                 a token or logit store cannot serve what was asked               (exit 2)
-    │   ├── StoreMismatch          it holds something else: names the differing field
-    │   ├── StoreMissing           no store, shard or sample there (yet)
-    │   └── StoreDamaged           a checksum or a structure does not hold: names file and block
-    └── UsageError                 a command cannot do what its arguments say                       (exit 2)
+PdforgeError                   what, and what to do about it; no traceback reaches a user
+├── RecipeError                findings in a recipe or cluster profile: a list of diagnostics   (exit 1)
+├── StageFailed                a stage of a run ended without success                           (exit 1)
+├── EnvironmentFault           this machine lacks something: package, version, device, file     (exit 2)
+├── StoreError                 a token or logit store cannot serve what was asked               (exit 2)
+│   ├── StoreMismatch          it holds something else: names the differing field
+│   ├── StoreMissing           no store, shard or sample there (yet)
+│   └── StoreDamaged           a checksum or a structure does not hold: names file and block
+└── UsageError                 a command cannot do what its arguments say                       (exit 2)
 """
 
 from __future__ import annotations

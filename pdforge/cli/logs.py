@@ -42,8 +42,8 @@ def logs_command(
     """
     from pdforge.launch.find import find_stage, find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.launch.logs import busiest_stage, find_log, read_log  # noqa: PLC0415
-    from pdforge.plan.model import merged_stages  # noqa: PLC0415
     from pdforge.layout import StageDirectory  # noqa: PLC0415
+    from pdforge.plan.model import merged_stages  # noqa: PLC0415
 
     storage = root_of([target], root)
     plans = find_targets(

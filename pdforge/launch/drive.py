@@ -34,7 +34,7 @@ class Running(Protocol):
         """Whether all of its ranks are gone."""
 
 
-class StopRequested(Exception):  # noqa: N818 - no error: what was asked for has happened
+class StopRequested(Exception):
     """The stages were asked to stop and have saved; the same command goes on."""
 
 

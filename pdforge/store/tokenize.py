@@ -34,7 +34,7 @@ POLL_S = 0.2
 """Between two looks at what the other tasks have published."""
 
 
-class BuildStopped(Exception):  # noqa: N818 - no error: what was asked for has happened
+class BuildStopped(Exception):
     """The build was asked to stop; started again it goes on."""
 
 

@@ -20,7 +20,7 @@ from pdforge.stages.entry import read_job
 
 NASTY = [
     "plain",
-    "it's \"quoted\"",
+    'it\'s "quoted"',
     "{{ 7*7 }}{% raw %}",
     "$(touch pwned) `touch pwned` ${HOME}",
     "a; rm -rf / && b | c > d",
