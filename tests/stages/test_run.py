@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import subprocess
@@ -9,8 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pdforge.layout import StageDirectory
+from pdforge.plan.jobs import CaptureJob, ModelSource
+from pdforge.plan.model import StageKind
+from pdforge.stages.capture import load
+from pdforge.stages.entry import read_job
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, pdforge, results, rows, steps, torchrun
@@ -91,6 +97,31 @@ def test_two_processes_instead_of_one(tiny: TinyRun, tmp_path) -> None:
     for a, b in zip(one, two, strict=True):
         for key in ("loss", "lm_loss", "kd_loss"):
             assert a[key] == pytest.approx(b[key], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pretrain-teacher", "train"])
+def test_documents_do_not_see_each_other_in_training(tiny: TinyRun, tmp_path, kind: StageKind) -> None:
+    """In the trainer's own batch preparation and sharded model; as one document the same tokens do matter."""
+    module = tiny.stage("pd", kind).train_module
+    output = torchrun(2, "tests.stages.mask_probe", module, tmp_path, cwd=Path(__file__).parents[2]).stdout
+    reports = [json.loads(line.split("PROBE ")[1]) for line in output.splitlines() if "PROBE " in line]
+    assert reports == [{"first differs": True, "second differs": False, "differs as one document": True}] * 2
+
+
+def test_documents_do_not_see_each_other_in_capture(tiny: TinyRun) -> None:
+    """With the trained teacher, as capture loads it."""
+    job = read_job(tiny.stage("pd", "capture"))
+    assert isinstance(job, CaptureJob)
+    assert isinstance(job.teacher, ModelSource)
+    model = load(job.teacher, torch.device("cpu"), torch.float32)
+    first, length = 20, job.teacher.sequence_length
+    tokens = torch.randint(0, 512, (2, length), generator=torch.Generator().manual_seed(1))
+    other = tokens.clone()
+    other[:, :first] = 1
+    positions = torch.cat([torch.arange(first), torch.arange(length - first)]).expand(2, -1)
+    a, b = (model.logits(model.hidden(each, positions)) for each in (tokens, other))
+    assert not torch.equal(a[:, :first], b[:, :first])
+    assert torch.equal(a[:, first:], b[:, first:])
 
 
 def test_killed_once_in_each_stage(tiny: TinyRun, tmp_path) -> None:
