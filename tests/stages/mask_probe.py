@@ -1,7 +1,7 @@
 """Run under torchrun: does a training stage's own model see across documents? `mask_probe MODULE SCRATCH`.
 
-Builds the trainer of a compiled module as the stage does, and passes two batches through its own batch preparation and its
-FSDP model, which differ in the first document of each sequence only. Prints one JSON line per rank.
+Builds the trainer of a compiled module as the stage does, and passes two batches through its own batch preparation and
+its FSDP model, which differ in the first document of each sequence only. Prints one JSON line per rank.
 """
 
 from __future__ import annotations
