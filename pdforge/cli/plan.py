@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,7 +17,11 @@ from pdforge.cli.options import (
     SetOption,
     VariantOption,
 )
+from pdforge.errors import ExitCode, PdforgeError
 from pdforge.layout import storage_root
+
+if TYPE_CHECKING:
+    from pdforge.recipe.models import Corpus
 
 _PAGE_WIDTH = 100
 """Columns where standard output is no terminal."""
@@ -33,28 +39,42 @@ def plan_command(
 ) -> None:
     """Show what a recipe would run here: stages, steps, batch arithmetic, sizes; what is done already.
 
+    Where the corpus cannot be read, identities are provisional, and the exit code is 1; all else is as it will be.
+
     Example: `pdforge plan quickstart --set objective.temperature=2`
     """
     from pdforge.plan.build import make_plans  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.content import written_fingerprint  # noqa: PLC0415
     from pdforge.plan.page import done_keys, print_plans  # noqa: PLC0415
     from pdforge.plan.profile import find_profile  # noqa: PLC0415
     from pdforge.recipe.load import load_recipes  # noqa: PLC0415
+    from pdforge.store.corpus import fingerprint  # noqa: PLC0415
 
     storage = storage_root(root)
     loaded = load_recipes(recipe, variants=variant or (), overrides=overrides or ())
-    plans = make_plans(loaded, find_profile(profile, processes), storage)
+    unread: list[PdforgeError] = []
+
+    def fingerprint_of(corpora: Sequence[Corpus]) -> str:
+        try:
+            return fingerprint(corpora)
+        except PdforgeError as error:
+            unread.append(error)
+            return written_fingerprint(corpora)
+
+    plans = make_plans(loaded, find_profile(profile, processes), storage, fingerprint_of=fingerprint_of)
     warnings = list(dict.fromkeys(warning for one in loaded for warning in one.warnings))
     if as_json:
         page = {
             "root": str(storage),
             "plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans],
             "done": done_keys(plans, storage),
+            "unread": [error.message for error in unread],
             "warnings": [
                 {"code": w.code, "place": str(w.place), "message": w.message, "help": w.help} for w in warnings
             ],
         }
         typer.echo(json.dumps(page, indent=1, ensure_ascii=False))
-        return
+        raise typer.Exit(ExitCode.FINDINGS if unread else ExitCode.OK)
     from rich.console import Console  # noqa: PLC0415 - not needed for --json
 
     from pdforge.cli.render.text import print_diagnostics  # noqa: PLC0415
@@ -63,6 +83,10 @@ def plan_command(
     if not console.is_terminal:
         console.width = _PAGE_WIDTH
     print_plans(plans, storage, console)
+    for error in unread:
+        console.print(f"\nidentities are provisional, and nothing can run here: {error.message}", markup=False)
     if warnings:
         console.print()
         print_diagnostics(console.file, warnings)
+    if unread:
+        raise typer.Exit(ExitCode.FINDINGS)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pdforge.errors import EnvironmentFault, UsageError
-from pdforge.recipe.models import PretrainedTokenizer, TrainedTokenizer
+from pdforge.identity import identity
+from pdforge.recipe.models import Corpus, PretrainedTokenizer, TrainedTokenizer
 
 _SAMPLE = 1 << 20
 """Bytes read of each end of a checkpoint's file: weights that differ at all differ there."""
@@ -70,6 +72,11 @@ def fingerprint_folder(folder: Path) -> str:
             stream.seek(max(0, size - _SAMPLE))
             digest.update(stream.read(_SAMPLE))
     return digest.hexdigest()
+
+
+def written_fingerprint(corpora: Sequence[Corpus]) -> str:
+    """Names corpora by what the recipe says of them: for plans made where they cannot be read, and never run."""
+    return identity([corpus.model_dump(mode="json") for corpus in corpora])
 
 
 def _tokenizer_file(tokenizer: PretrainedTokenizer) -> Path | None:

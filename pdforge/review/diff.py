@@ -16,13 +16,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from pdforge.errors import PdforgeError
-from pdforge.identity import identity
 from pdforge.plan.build import make_plans
+from pdforge.plan.content import written_fingerprint
 from pdforge.plan.model import Plan, Stage, StageFigures, StageKind
 from pdforge.plan.profile import Profile
 from pdforge.recipe.dump import recipe_values
 from pdforge.recipe.load import LoadedRecipe
-from pdforge.recipe.models import Corpus, PretrainedHere, Recipe, Training
+from pdforge.recipe.models import PretrainedHere, Recipe, Training
 from pdforge.recipe.tree import dotted
 from pdforge.review.fields import Path as FieldPath
 from pdforge.review.fields import changed, replaced, value_at
@@ -197,12 +197,8 @@ def _figures(plan: Plan, stage: Stage | None) -> StageFigures:
 def _plan(loaded: LoadedRecipe) -> Plan:
     """The plan on the smallest machine that its parallelism fits: identities do not depend on where a run is."""
     profile = Profile(name="review", processes=lcm(*map(_processes, _trainings(loaded.recipe))))
-    (plan,) = make_plans([loaded], profile, Path("runs"), fingerprint_of=_written)
+    (plan,) = make_plans([loaded], profile, Path("runs"), fingerprint_of=written_fingerprint)
     return plan
-
-
-def _written(corpora: Sequence[Corpus]) -> str:
-    return identity([corpus.model_dump(mode="json") for corpus in corpora])
 
 
 def _trainings(recipe: Recipe) -> list[Training]:

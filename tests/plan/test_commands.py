@@ -26,6 +26,19 @@ def pdforge(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.Complet
     )
 
 
+def test_a_corpus_that_is_elsewhere_does_not_keep_a_recipe_from_being_planned(tmp_path: Path) -> None:
+    shown = pdforge("plan", "pd_star", "--root", str(tmp_path), "-v", "1.9b")
+    assert shown.returncode == 1, shown.stderr
+    assert "11,921" in shown.stdout
+    assert "1.87B" in shown.stdout
+    assert "identities are provisional" in shown.stdout
+    assert "corpus/*.jsonl.gz" in shown.stdout
+    page = json.loads(pdforge("plan", "pd_star", "--root", str(tmp_path), "--json").stdout)
+    assert len(page["unread"]) == 1
+    refused = pdforge("run", "pd_star", "--root", str(tmp_path), "-v", "1.9b")
+    assert refused.returncode == 2
+
+
 def test_plan_page(recipe: Path, plans: MakePlans, tmp_path: Path) -> None:
     both = plans(variants=())
     root = tmp_path / "runs"
@@ -69,11 +82,11 @@ def test_a_batch_that_does_not_fit_ends_with_the_way_out(recipe: Path) -> None:
     assert "Traceback" not in shown.stderr
 
 
-@pytest.mark.parametrize("command", ["plan", "compile"])
-def test_a_missing_corpus_is_named(recipe: Path, tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(("command", "code"), [("plan", 1), ("compile", 2)])
+def test_a_missing_corpus_is_named(recipe: Path, tmp_path: Path, command: str, code: int) -> None:
     shown = pdforge(command, str(recipe), "--set", "data.corpus.path=nowhere/*.txt", "--root", str(tmp_path))
-    assert shown.returncode == 2
-    assert "nowhere" in shown.stderr
+    assert shown.returncode == code
+    assert "nowhere" in shown.stdout + shown.stderr
     assert "Traceback" not in shown.stderr
 
 
