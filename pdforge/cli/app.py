@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import io
+import os
 import sys
 from importlib.util import find_spec
 from typing import Annotated
@@ -38,6 +39,9 @@ COMMANDS = {
     "doctor": "This machine",
 }
 """Every command, in the order of `--help`, with its panel there."""
+
+_COLLECT_AFTER = 50_000
+"""New objects that start a collection: more than building the models and reading a recipe make."""
 
 
 def _version(wanted: bool) -> None:
@@ -89,12 +93,16 @@ def build(arguments: list[str]) -> typer.Typer:
 
 def main() -> None:
     """Entry point. Exit codes: `pdforge.errors.ExitCode`; 130 when interrupted."""
+    # pydantic looks for plugins in the metadata of every installed package, which takes as long as building the models
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without τ and α must not be a traceback
     try:
         gc.disable()  # importing makes many objects and no garbage: a tenth of a short command's time
         app = build(sys.argv[1:])
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER)
         gc.enable()
         app(prog_name="pdforge")
     except PdforgeError as error:

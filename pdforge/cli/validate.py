@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from pdforge.cli.options import SetOption, VariantOption
-from pdforge.cli.render.as_json import diagnostic_values, to_json
 from pdforge.cli.render.plain import plural
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.errors import ExitCode, RecipeError, UsageError
@@ -167,6 +166,8 @@ def _rendered(outcome: _Outcome, output: Format) -> str:
 
             return markdown(outcome.findings, _summary(outcome))
         case Format.JSON:
+            from pdforge.cli.render.as_json import diagnostic_values, to_json  # noqa: PLC0415
+
             recipes = [{"name": r.name, "variant": r.variant, "source": r.source} for r in outcome.recipes]
             found = [diagnostic_values(d) for d in outcome.findings]
             return to_json({"recipes": recipes, "diagnostics": found}) + "\n"

@@ -11,6 +11,7 @@ from pdforge.errors import UsageError
 from pdforge.recipe.dump import dump_values
 from pdforge.recipe.models import Recipe
 from pdforge.recipe.schema import COMPOSITION
+from pdforge.recipe.texts import field_texts
 from pdforge.recipe.tree import Mapping, plain
 
 _WIDTH = 100
@@ -43,11 +44,12 @@ def commented_recipe(name: str, origin: str, composed: Mapping) -> str:
 def _model(model: BaseModel, indent: str) -> Iterator[str]:
     """The fields of a part, each below its text; an optional one that is not used is a comment."""
     values = model.model_dump(mode="json", by_alias=True)
+    texts = field_texts(type(model))
     for attribute, info in type(model).model_fields.items():
         name, value = info.alias or attribute, getattr(model, attribute)
         if not indent:
             yield ""
-        yield from _comment(info.description or "", indent)
+        yield from _comment(texts.get(attribute, ""), indent)
         if value is None:
             yield f"{indent}# {name}:"
         elif isinstance(value, BaseModel):

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonRef, JsonSchemaValue
 from pydantic_core import core_schema
 
 from pdforge.recipe.models import Recipe
+from pdforge.recipe.texts import field_texts
 from pdforge.recipe.units import parse_count, parse_duration, parse_fraction, parse_size
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
@@ -36,12 +38,22 @@ _FIELDS = {"type": "object", "propertyNames": {"pattern": r"^(name|[A-Za-z0-9_]+
 
 
 class _Generator(GenerateJsonSchema):
-    """pydantic's schema, with the texts that stand for numbers and the short forms of mappings."""
+    """pydantic's schema, with the fields' texts, the texts that stand for numbers and the short forms of mappings."""
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         inner = super().function_before_schema(schema)
         pattern = _TEXTS.get(schema["function"]["function"])
         return {"anyOf": [inner, {"type": "string", "pattern": pattern}]} if pattern else inner
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        result = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        for attribute, text in field_texts(model).items():
+            field = result["properties"][model.model_fields[attribute].alias or attribute]
+            part = self.get_schema_from_definitions(JsonRef(field["$ref"])) if "$ref" in field else None
+            if part is None or part.get("description") != text:  # the part says it already
+                field["description"] = text
+        return result
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _help(at: Site, item: Any) -> str:
         suggestion = _did_you_mean(value, [word.strip("' ") for word in item["ctx"]["expected"].split("'")[1::2]])
         if suggestion:
             return suggestion
-    return (at.info.description or "") if at.info else ""
+    return at.text
 
 
 def _missing(at: Site, root: Node) -> Diagnostic:
@@ -99,10 +99,9 @@ def _missing(at: Site, root: Node) -> Diagnostic:
     if isinstance(key, int):
         written = len(node.items) if isinstance(node, Sequence) else 0
         message = f"{path[-1]} has {written} of its values"
-        return _error("PD004", message, place, at.info.description or "" if at.info else "", dotted(path))
-    meaning = at.info.description if at.info else None
+        return _error("PD004", message, place, at.text, dotted(path))
     message = f"{dotted(path) or 'the recipe'} lacks {key}"
-    return _error("PD004", message, place, f"{key}: {meaning}" if meaning else f"add {key}", dotted(at.path))
+    return _error("PD004", message, place, f"{key}: {at.text}" if at.text else f"add {key}", dotted(at.path))
 
 
 def _unknown_key(at: Site, root: Node) -> Diagnostic:

@@ -154,7 +154,7 @@ class Recipe(Model):
     """Whose distributions are learnt; may be left out where α is 0 throughout."""
     student: Student
     """The model that is pre-trained."""
-    objective: Objective = Objective()
+    objective: Objective = Objective.model_construct()
     """What is minimised."""
     training: Training
     """How the student is trained."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
@@ -19,11 +18,11 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
     StreamStartEvent,
 )
-from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.reader import ReaderError
 
 from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.errors import RecipeError, UsageError
+from pdforge.recipe.events import events, kind_of
 from pdforge.recipe.tree import Entry, Mapping, Node, Scalar, Sequence
 
 LARGEST_FILE = 256_000
@@ -41,7 +40,6 @@ _CONVERT: dict[str, Callable[[str], str | int | float | bool | None]] = {
     "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
 }
 """Plain scalars to values, by what YAML 1.2 takes them for; timestamps stay text."""
-_TAG = "tag:yaml.org,2002:"
 
 
 @dataclass(frozen=True)
@@ -103,13 +101,10 @@ class _Reader:
     found: list[Diagnostic] = field(default_factory=list)
     values: int = 0
 
-    def __post_init__(self) -> None:
-        self.yaml = YAML(typ="safe", pure=True)
-
     def read(self, text: str) -> Node:
         self._refuse_directives(text)
         try:
-            node = self._document(iter(self.yaml.parse(text)))
+            node = self._document(events(text))
         except MarkedYAMLError as error:
             place = self._place(error.problem_mark or error.context_mark)
             raise self._fatal(_problem(error), place) from error
@@ -199,7 +194,7 @@ class _Reader:
 
     def _scalar(self, event: Any, place: Place) -> str | int | float | bool | None:
         text: str = event.value
-        kind = str(self.yaml.resolver.resolve(ScalarNode, text, event.implicit)).removeprefix(_TAG)
+        kind = kind_of(text) if event.implicit[0] else "str"
         if kind == "int" and _LEADING_ZERO.fullmatch(text):
             helping = "write the number without leading zeros (0o755 is octal), or quote it if it is text"
             self._report("PD001", f"{text} starts with 0, which some programs read as octal", place, helping)

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Tag
 from pydantic.fields import FieldInfo
 
 from pdforge.recipe.models import Model, Recipe
+from pdforge.recipe.texts import field_texts
 from pdforge.recipe.tree import FieldPath
 
 DISCRIMINATORS = ("kind", "schedule", "mode")
@@ -102,9 +103,12 @@ class Site:
     shape: Shape
 
     @property
-    def info(self) -> FieldInfo | None:
-        """The field at the end of the path, where the language has it."""
-        return fields(self.owner).get(str(self.path[-1])) if self.owner and self.path else None
+    def text(self) -> str:
+        """What the field at the end of the path means; empty where the language has no such field."""
+        if self.owner is None or not self.path:
+            return ""
+        attributes = {info.alias or name: name for name, info in self.owner.model_fields.items()}
+        return field_texts(self.owner).get(attributes.get(str(self.path[-1]), ""), "")
 
 
 def site(location: tuple[str | int, ...]) -> Site:

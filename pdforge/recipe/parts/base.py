@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Model(BaseModel):
-    """Base of every part of a recipe: frozen, and an unknown key is an error."""
+    """Base of every part of a recipe: frozen, and an unknown key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    A part is built when it is first used, and most only as part of a whole recipe; so a default that is a part is made
+    with `model_construct`, which needs nothing built. `pdforge.recipe.texts` reads the fields' texts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 def by_default(discriminator: str, tag: str) -> Callable[[Any], Any]:

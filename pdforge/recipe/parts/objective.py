@@ -109,14 +109,14 @@ class TokenFilter(Model):
 class Objective(Model):
     """L = (1-α)·L_lm + α·L_kd (Eq. 1)."""
 
-    loss: Loss = KLD(kind="kld")
+    loss: Loss = KLD.model_construct(kind="kld")
     """L_kd."""
     tail: Literal["renormalise", "ghost", "label"] = "renormalise"
     """What becomes of the mass that truncation cut off: spread over the kept tokens (the paper), compared as one bucket
     (`ghost`), or given to the true next token (`label`)."""
     temperature: Temperature = 1.0
     """τ: softens the teacher's distribution only; a number, or a mapping with the `kind` of an adaptive one."""
-    alpha: AlphaSchedule = Constant(value=0.9)
+    alpha: AlphaSchedule = Constant.model_construct(value=0.9)
     """Weight of the distillation loss; a plain number is constant."""
     token_filter: TokenFilter | None = None
     """Positions that carry no distillation loss; by default all carry it."""

@@ -113,7 +113,7 @@ class Teacher(Model):
 
     model: TeacherModel
     """The model."""
-    logits: Logits = OfflineLogits()
+    logits: Logits = OfflineLogits.model_construct()
     """When its distributions are computed."""
-    truncation: Truncation = TopPTopK()
+    truncation: Truncation = TopPTopK.model_construct()
     """What of them is stored and learnt."""

@@ -73,15 +73,15 @@ class Training(Model):
     """Optimizer steps, instead of `tokens`."""
     batch: Batch
     """Batch sizes."""
-    optimizer: AdamW = AdamW()
+    optimizer: AdamW = AdamW.model_construct()
     """The optimizer."""
-    learning_rate_schedule: LearningRateSchedule = LearningRateWSD(schedule="wsd")
+    learning_rate_schedule: LearningRateSchedule = LearningRateWSD.model_construct(schedule="wsd")
     """The learning rate over the steps."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the matrix products; weights and optimizer state stay in float32."""
-    parallelism: Parallelism = Parallelism()
+    parallelism: Parallelism = Parallelism.model_construct()
     """How the model is spread over devices."""
-    checkpoint: Checkpointing = Checkpointing()
+    checkpoint: Checkpointing = Checkpointing.model_construct()
     """When to save."""
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     """What is computed again in the backward pass instead of being kept."""
