@@ -35,6 +35,10 @@ class _Mark:
 
 
 class _Reader(Reader):
+    def check_printable(self, data: str) -> None:
+        if not all(line.isprintable() for line in data.split("\n")):  # else ruamel compiles a costly pattern
+            super().check_printable(data)
+
     def get_mark(self) -> _Mark:
         return _Mark(self.index, self.line, self.column)
 

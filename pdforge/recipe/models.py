@@ -1,7 +1,5 @@
 """The typed recipe. Field texts are written for users: they feed `--help`, the JSON Schema and the reference page."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
@@ -42,8 +42,7 @@ _CONVERT: dict[str, Callable[[str], str | int | float | bool | None]] = {
 """Plain scalars to values, by what YAML 1.2 takes them for; timestamps stay text."""
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """One YAML text, read: `name` is how places call it."""
 
     name: str

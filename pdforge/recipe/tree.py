@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pdforge.diagnostics import Place
 
@@ -16,24 +15,21 @@ FIELD = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 """How a field is named in `--set` and in a sweep: `objective.alpha.peak`."""
 
 
-@dataclass(frozen=True)
-class Scalar:
+class Scalar(NamedTuple):
     """Text, number, truth value or null."""
 
     value: str | int | float | bool | None
     place: Place
 
 
-@dataclass(frozen=True)
-class Sequence:
+class Sequence(NamedTuple):
     """A list."""
 
     items: tuple[Node, ...]
     place: Place
 
 
-@dataclass(frozen=True)
-class Mapping:
+class Mapping(NamedTuple):
     """A mapping; keys are unique text, in the order written."""
 
     entries: dict[str, Entry]
@@ -43,8 +39,7 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A key and its value."""
 
     key: Place

@@ -15,20 +15,21 @@ LARGEST_COUNT = 2**63 - 1
 """Counts are stored and compared as 64-bit integers."""
 
 _LONGEST_DURATION = 60
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# patterns are text: re compiles and keeps each at its first use, and most recipes need few of them
+_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _COUNT_SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 _NUMBER = r"([0-9][0-9_]{0,30}(?:\.[0-9]{1,30})?)"
-_COUNT = re.compile(_NUMBER + r"\s*([kKMBGT]?)")
+_COUNT = _NUMBER + r"\s*([kKMBGT]?)"
 _SIZE_SUFFIX = {
     **{suffix: 1000**power for power, letter in enumerate("kMGT", 1) for suffix in (letter, f"{letter}B")},
     **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
     "": 1,
     "B": 1,
 }
-_SIZE = re.compile(_NUMBER + r"\s*([kMGT]?B?|[KMGT]iB)")
+_SIZE = _NUMBER + r"\s*([kMGT]?B?|[KMGT]iB)"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(rf"(?:{_NUMBER}\s*([smhd])\s*)+")
-_DURATION_PART = re.compile(_NUMBER + r"\s*([smhd])")
+_DURATION = rf"(?:{_NUMBER}\s*([smhd])\s*)+"
+_DURATION_PART = _NUMBER + r"\s*([smhd])"
 
 
 def parse_count(value: Any) -> Any:
@@ -49,7 +50,7 @@ def parse_count(value: Any) -> Any:
         return parse_count(int(value))
     if not isinstance(value, str):
         return value
-    match = _COUNT.fullmatch(value.strip())
+    match = re.fullmatch(_COUNT, value.strip())
     if match is None:
         raise ValueError("a count such as 100B, 12.5M, 500k or 8_388_608")
     return _whole(_scaled(match[1], _COUNT_SUFFIX[match[2]]), "a whole number")
@@ -63,7 +64,7 @@ def parse_size(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return parse_count(value)
-    match = _SIZE.fullmatch(value.strip())
+    match = re.fullmatch(_SIZE, value.strip())
     if match is None:
         raise ValueError("a size such as 2GiB, 500MB or 12_000_000")
     return _whole(_scaled(match[1], _SIZE_SUFFIX[match[2]]), "a whole number of bytes")
@@ -78,9 +79,9 @@ def parse_duration(value: Any) -> Any:
     if not isinstance(value, str):
         return parse_count(value)
     text = value.strip()
-    if len(text) > _LONGEST_DURATION or _DURATION.fullmatch(text) is None:
+    if len(text) > _LONGEST_DURATION or re.fullmatch(_DURATION, text) is None:
         raise ValueError("a duration such as 30m, 2h or 1h30m")
-    total = sum(_scaled(number, _SECONDS[unit]) for number, unit in _DURATION_PART.findall(text))
+    total = sum(_scaled(number, _SECONDS[unit]) for number, unit in re.findall(_DURATION_PART, text))
     return _whole(Decimal(total), "a whole number of seconds")
 
 
@@ -125,7 +126,7 @@ def check_name(value: str) -> str:
     Raises:
         ValueError: it may not.
     """
-    if not _NAME.fullmatch(value):
+    if not re.fullmatch(_NAME, value):
         raise ValueError("a name: lower-case letters, digits, `.`, `_` and `-`, at most 64 of them")
     return value
 

@@ -1,7 +1,5 @@
 """`finetune`, `export`, `evaluate` and `expect`: what becomes of the pre-trained student."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

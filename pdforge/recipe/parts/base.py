@@ -1,7 +1,5 @@
 """What every part of a recipe has in common."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

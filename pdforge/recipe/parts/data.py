@@ -1,7 +1,5 @@
 """`data`: what is learnt from."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field

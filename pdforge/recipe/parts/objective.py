@@ -1,7 +1,5 @@
 """`objective`: what is minimised."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag

@@ -1,7 +1,5 @@
 """Schedules of α and of the learning rate, over the steps of one training stage."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field

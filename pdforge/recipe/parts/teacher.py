@@ -1,7 +1,5 @@
 """`teacher`: whose next-token distributions are learnt, and what of them is kept."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field

@@ -1,7 +1,5 @@
 """`training`: how a model is trained."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
