@@ -26,7 +26,8 @@ from pdforge.plan.model import Stage, merged_stages
 from pdforge.plan.profile import local_profile
 from pdforge.recipe.load import load_recipes
 
-BEGIN_TIMEOUT_S = 300
+BEGIN_TIMEOUT_S = 3600
+"""A killed stage must first be finished before the next one can begin."""
 
 
 def main() -> int:
