@@ -51,7 +51,10 @@ class FrozenModel:
         assert isinstance(head, nn.Module)
         # the output projection runs apart, so that no tensor of all logits of a sequence need exist
         model._skip_lm_head = True
-        self._model, self._head = model.to(dtype).eval(), head.to(dtype)
+        # not model.to(dtype): that would also cast the complex rotary frequencies, and drop their imaginary part
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        self._model, self._head = model.eval(), head
         self._device = device
 
     @torch.inference_mode()

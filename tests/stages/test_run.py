@@ -99,6 +99,19 @@ def test_two_processes_instead_of_one(tiny: TinyRun, tmp_path) -> None:
             assert a[key] == pytest.approx(b[key], rel=1e-5)
 
 
+def test_capture_runs_the_teacher_that_was_trained(tiny: TinyRun) -> None:
+    """Loaded as capture loads it, the teacher has the held-out loss that its own training measured."""
+    job = read_job(tiny.stage("pd", "capture"))
+    assert isinstance(job, CaptureJob)
+    assert isinstance(job.teacher, ModelSource)
+    model = load(job.teacher, torch.device("cpu"), torch.float32)
+    heldout = TokenStore.open(job.tokens).split("validation")
+    tokens, positions = (torch.from_numpy(part).long() for part in heldout.get_batch(range(len(heldout))))
+    logits = model.logits(model.hidden(tokens[:, :-1], positions))
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    assert float(loss) == pytest.approx(results(tiny.stage("pd", "pretrain-teacher"))["heldout_loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["pretrain-teacher", "train"])
 def test_documents_do_not_see_each_other_in_training(tiny: TinyRun, tmp_path, kind: StageKind) -> None:
     """In the trainer's own batch preparation and sharded model; as one document the same tokens do matter."""
