@@ -10,7 +10,6 @@ import importlib
 import io
 import os
 import sys
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -80,10 +79,7 @@ def build(arguments: list[str]) -> typer.Typer:
     app.callback()(_pdforge)
     named = arguments[0] if arguments else ""
     for name in [named] if named in COMMANDS else COMMANDS:
-        module = f"pdforge.cli.{name}"
-        if find_spec(module) is None:
-            continue
-        command = getattr(importlib.import_module(module), f"{name}_command")
+        command = getattr(importlib.import_module(f"pdforge.cli.{name}"), f"{name}_command")
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=COMMANDS[name])
         else:

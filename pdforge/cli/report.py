@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from pdforge.cli.options import JsonOption, ProcessesOption, ProfileOption, RootOption, SetOption, VariantOption
+from pdforge.cli.options import (
+    JsonOption,
+    ProcessesOption,
+    ProfileOption,
+    RootOption,
+    SetOption,
+    TargetsArgument,
+    VariantOption,
+)
 from pdforge.layout import report_directory
 from pdforge.plan.model import Plan
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-TargetsArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="RECIPE|RUN...", help="Recipes, run directories, or names of runs below the root."),
-]
 
 
 def report_command(

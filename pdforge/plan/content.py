@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.identity import identity
+from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import Corpus, PretrainedTokenizer, TrainedTokenizer
 
 _SAMPLE = 1 << 20
 """Bytes read of each end of a checkpoint's file: weights that differ at all differ there."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class TokenizerFacts(NamedTuple):
@@ -54,11 +53,6 @@ def tokenizer_facts(tokenizer: TrainedTokenizer | PretrainedTokenizer) -> Tokeni
     vocabulary = tokenizer.vocabulary or size
     named = {"kind": tokenizer.kind, "sha256": hashlib.sha256(content).hexdigest()}
     return TokenizerFacts(vocabulary, {**named, "vocabulary": vocabulary, "separator": tokenizer.separator})
-
-
-def is_hub_id(path: str) -> bool:
-    """Whether a path that is not there may name a repository of the Hugging Face hub: `organisation/name`."""
-    return _HUB_ID.fullmatch(path) is not None and not path.endswith(".json")
 
 
 def fingerprint_folder(folder: Path) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pdforge.errors import EnvironmentFault
 from pdforge.identity import identity
-from pdforge.plan.content import fingerprint_folder, is_hub_id
+from pdforge.plan.content import fingerprint_folder
 from pdforge.plan.jobs import HuggingFaceSource, ModelSource
+from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import HuggingFaceTeacher, TorchtitanTeacher
 
 
