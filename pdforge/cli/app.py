@@ -5,16 +5,15 @@ A command `name` is `name_command` in `pdforge/cli/name.py`: a function, or a `t
 
 from __future__ import annotations
 
-import gc
 import importlib
 import io
-import os
 import sys
 from typing import Annotated
 
 import typer
 
 from pdforge import __version__
+from pdforge.cli import quick
 from pdforge.errors import PdforgeError
 
 COMMANDS = {
@@ -38,9 +37,6 @@ COMMANDS = {
     "doctor": "This machine",
 }
 """Every command, in the order of `--help`, with its panel there."""
-
-_COLLECT_AFTER = 50_000
-"""New objects that start a collection: more than building the models and reading a recipe make."""
 
 
 def _version(wanted: bool) -> None:
@@ -89,18 +85,28 @@ def build(arguments: list[str]) -> typer.Typer:
 
 def main() -> None:
     """Entry point. Exit codes: `pdforge.errors.ExitCode`; 130 when interrupted."""
-    # pydantic looks for plugins in the metadata of every installed package, which takes as long as building the models
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    try:
+        run(sys.argv[1:])
+    except SystemExit as ending:
+        if COMMANDS.get("".join(sys.argv[1:2])) == "Recipes":
+            quick.leave(ending)
+        raise
+
+
+def run(arguments: list[str]) -> None:
+    """Carry out a command, in a process of its own: streams, garbage collection and plugins are set for it.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    quick.without_plugins()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without τ and α must not be a traceback
     try:
-        gc.disable()  # importing makes many objects and no garbage: a tenth of a short command's time
-        app = build(sys.argv[1:])
-        gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
-        gc.enable()
-        app(prog_name="pdforge")
+        with quick.importing():
+            app = build(arguments)
+        app(arguments, prog_name="pdforge")
     except PdforgeError as error:
         from pdforge.cli.render.error import print_error  # noqa: PLC0415 - only a failing command needs rich
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,20 +54,46 @@ def test_commands_do_not_import_torch(module: str) -> None:
     assert not {"torch", "torchtitan", "transformers"} & set(done.stdout.split())
 
 
-def test_validate_and_show_import_neither_numpy_nor_submitit() -> None:
+@pytest.mark.parametrize("name", ["validate", "show"])
+def test_short_commands_import_little(name: str) -> None:
     program = (
-        "import sys; sys.argv = ['pdforge', sys.argv[1], 'quickstart']\n"
-        "from pdforge.cli.app import main\n"
-        "try: main()\n"
+        "import sys; from pdforge.cli.app import run\n"
+        "try: run([sys.argv[1], 'quickstart'])\n"
         "except SystemExit as end: assert not end.code, end\n"
-        "print('MODULES', *{m.split('.')[0] for m in sys.modules})"
+        "print('MODULES', *sys.modules)"
     )
-    for name in ("validate", "show"):
-        command = [sys.executable, "-c", program, name]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        modules = set(done.stdout.rpartition("MODULES")[2].split())
-        assert "pydantic" in modules
-        assert not {"torch", "numpy", "submitit", "jinja2"} & modules
+    command = [sys.executable, "-c", program, name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(done.stdout.rpartition("MODULES")[2].split())
+    assert "pydantic.main" in modules
+    assert not {"torch", "numpy", "submitit", "jinja2", "importlib.metadata"} & modules
+
+
+def test_pydantic_asks_the_module_that_finds_no_plugins() -> None:
+    """Otherwise `quick.without_plugins` spares nothing, and should go."""
+    program = (
+        "import sys; from pdforge.cli import quick; quick.without_plugins()\n"
+        "sys.modules['pydantic.plugin._loader'].get_plugins = lambda: print('asked') or ()\n"
+        "import pydantic; pydantic.create_model('Any', x=int)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "asked" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["validate", "quickstart"], 0), (["validate", "-"], 1)])
+def test_output_is_whole_and_the_exit_code_right(arguments: list[str], code: int) -> None:
+    """Short commands end without taking the interpreter down, which must not cost the last lines of a file."""
+    done = pdforge(*arguments, "--format", "json", stdin="recipe: x\n")
+    assert done.returncode == code
+    assert json.loads(done.stdout)["diagnostics" if code else "recipes"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pdforge", "recipes"]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
 
 
 def test_a_closed_pipe_is_quiet() -> None:
