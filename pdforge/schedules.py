@@ -1,4 +1,4 @@
-"""Schedules of α and of the learning rate as pure functions of the step: one implementation for plan and trainer.
+"""Schedules of α, τ and the learning rate as pure functions of the step: one implementation for plan and trainer.
 
 Steps count from 1 to `total`, as the trainer counts them; a schedule never depends on where a run was resumed.
 Shapes: arXiv 2410.16215, Table 5; WSD is a linear warm-up, a plateau and a cosine decay.
@@ -19,6 +19,8 @@ from pdforge.recipe.models import (
     LinearDecrease,
     LinearIncrease,
     Period,
+    ScheduledTemperature,
+    Temperature,
     WarmupStableDecay,
 )
 
@@ -47,6 +49,20 @@ def alpha_at(schedule: AlphaSchedule, step: int, total: int) -> float:  # noqa: 
         case WarmupStableDecay():
             return schedule.peak * _trapezoid(step, total, schedule.warmup, schedule.decay)
     return 1 - schedule.peak * _trapezoid(step, total, schedule.warmup, schedule.decay)
+
+
+def temperature_at(temperature: Temperature, step: int, total: int) -> float | None:
+    """τ at a step: the constant, or the schedule's; None where each position has its own.
+
+    Raises:
+        ValueError: the step is not in 1 … total.
+    """
+    match temperature:
+        case float():
+            return temperature
+        case ScheduledTemperature(low=low, high=high):
+            return low + (high - low) * alpha_at(temperature.along, step, total)
+    return None
 
 
 def is_zero(schedule: AlphaSchedule) -> bool:

@@ -41,16 +41,15 @@ def _launch_values(job: Job, stage: Stage, directory: StageDirectory) -> dict[st
 
 def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]:
     training, architecture = job.training, job.architecture
-    alpha = None if job.objective is None or is_zero(job.objective.alpha) else job.objective.alpha
+    distils = job.objective is not None and not is_zero(job.objective.alpha)
     warmup, decay, floor = learning_rate_phases(training.learning_rate_schedule, job.steps)
     shard = training.parallelism.data_shard
     titan = ["DistillTrainer", "HeldOutLoss", "PackedTokens", "StageMetrics", "StoreLoader", "decoder"]
     return {
         **{name: getattr(job, name) for name in TrainJob.model_fields},
-        "titan_names": Name(*(["DistillationLoss"] if alpha else []), *titan),
-        "loss_names": Name("ChunkedLossWrapper", *([] if alpha else ["CrossEntropyLoss"])),
-        "alpha": alpha,
-        "alpha_class": Name(type(alpha).__name__),
+        "titan_names": Name(*(["DistillationLoss"] if distils else []), *titan),
+        "loss_names": Name("ChunkedLossWrapper", *([] if distils else ["CrossEntropyLoss"])),
+        "distils": distils,
         "optimizer": training.optimizer,
         "activation_checkpoint": _ACTIVATION_CHECKPOINT[training.activation_checkpointing],
         "dump_folder": str(directory.path),

@@ -1,41 +1,48 @@
-"""The mixed objective L = (1-α)·L_lm + α·L_kd (arXiv 2410.16215, Eq. 1-3) with one logsumexp for both terms.
+"""The mixed objective L = (1-α)·L_lm + α·L_kd (arXiv 2410.16215, Eq. 1-3): one softmax for both terms.
 
-With student logits z, label y and a target w over few ids,
-
-    L_lm = lse(z) - z_y                      L_kd = Σ w log w - Σ w z + (Σ w) lse(z)     (KLD; without the first term:
-    NLL)
-
-so the gradient of the mixture is softmax(z) scaled by a number per position, minus a few scattered weights: no [N, V]
-tensor of teacher probabilities and no second softmax ever exist.
+The teacher is sparse from end to end: no [N, V] tensor of its probabilities ever exists.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.distributed._functional_collectives as collectives
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
-from pdforge.distill.target import Target
+from pdforge.distill.divergence import Divergence
+from pdforge.distill.student import Student, VocabularyShard, look_up, spread
+from pdforge.distill.target import Tail, make_target
+from pdforge.distill.teacher import Teacher
+from pdforge.distill.temperature import Temperature
 
 IGNORE_INDEX = -100
 """Label of a position that carries no loss at all (torch's convention)."""
 
+PARTS = ("lm_loss", "kd_loss", "temperature", "kept_mass", "agreement", "kl")
+"""What `MixedLoss.sums` holds, before the number of taught positions.
+
+`lm_loss` and `kd_loss` are sums over all labelled positions; the others over those that are taught: τ, the teacher's
+kept mass, whether the student's likeliest token is the teacher's (0 or 1), and KL(teacher ‖ student) at τ=1 with both
+renormalised over the kept tokens.
+"""
+
+_TAUGHT = len(PARTS)
+
 
 @dataclass(frozen=True)
-class VocabularyShard:
-    """This rank's contiguous part of a vocabulary split over a tensor-parallel group.
+class Objective:
+    """What is minimised, at a given α.
 
     Attributes:
-        group: the process group whose ranks together hold the vocabulary.
-        start: first id of this rank.
+        divergence: L_kd of one position.
+        tail: what becomes of the mass that truncation cut off.
+        temperature: τ of each position.
     """
 
-    group: ProcessGroup
-    start: int
+    divergence: Divergence
+    tail: Tail
+    temperature: Temperature
 
 
 @dataclass(frozen=True)
@@ -44,22 +51,20 @@ class MixedLoss:
 
     Attributes:
         total: scalar, differentiable: Σ (1-α)·L_lm + α·L_kd.
-        lm: scalar, detached: Σ L_lm over labelled positions.
-        kd: scalar, detached: Σ L_kd over labelled positions with a teacher.
+        sums: [len(PARTS) + 1], detached: the sums of `PARTS`, then the number of taught positions.
     """
 
     total: Tensor
-    lm: Tensor
-    kd: Tensor
+    sums: Tensor
 
 
 def mixed_loss(
     logits: Tensor,
     labels: Tensor,
-    target: Target,
+    teacher: Teacher,
     alpha: Tensor,
+    objective: Objective,
     *,
-    subtract_entropy: bool,
     shard: VocabularyShard | None = None,
 ) -> MixedLoss:
     """The mixed objective, summed over N positions.
@@ -67,88 +72,57 @@ def mixed_loss(
     Args:
         logits: [N, V] (or this rank's part of V), float32 or bfloat16; computed in float32.
         labels: int64 [N]; `IGNORE_INDEX` makes a position weigh exactly nothing in both terms.
-        target: the teacher's; a position without one weighs nothing in L_kd.
+        teacher: a position without one weighs nothing in L_kd.
         alpha: 0-dim float tensor on the logits' device. A tensor, so that it may change without recompilation.
-        subtract_entropy: True for KLD (Eq. 3), False for NLL; the gradients are equal.
+        objective: what is minimised.
         shard: given under tensor parallelism.
     """
     labelled = labels != IGNORE_INDEX
-    lm_weight = torch.where(labelled, 1 - alpha, 0.0)
-    kd_weight = torch.where(labelled & target.present, alpha, 0.0)
-    total, lm, kd = _MixedLoss.apply(
-        logits,
-        torch.where(labelled, labels, 0),
-        target.ids,
-        target.weights,
-        lm_weight,
-        kd_weight,
-        labelled,
-        labelled & target.present,
-        target.negentropy if subtract_entropy else torch.zeros_like(target.negentropy),
-        shard,
+    taught = labelled & teacher.present
+    softening = objective.temperature(teacher)
+    target = make_target(teacher, torch.where(labelled, labels, 0), softening.temperature, objective.tail)
+    wanted = {"outside": objective.divergence.rest, "square": objective.divergence.square}
+    if softening.student_norm is None:
+        student = softened = look_up(logits, target.columns, shard=shard, **wanted)
+    else:
+        # used twice: the two gradients add up in float32
+        logits = logits.float()
+        own = spread(logits, shard).mul(softening.student_norm).clamp_min(torch.finfo(torch.float32).tiny)
+        student = look_up(logits, target.columns, shard=shard)
+        softened = look_up(logits / own[:, None], target.columns, shard=shard, **wanted)
+
+    # the label's column as a vocabulary of one: torch sums as in its own cross-entropy
+    lm = torch.nn.functional.nll_loss(
+        student.logprobs, torch.where(labelled, 0, IGNORE_INDEX), ignore_index=IGNORE_INDEX, reduction="sum"
     )
-    return MixedLoss(total=total, lm=lm, kd=kd)
-
-
-class _MixedLoss(torch.autograd.Function):
-    """Forward and hand-written backward of the mixture; no collectives in backward."""
-
-    @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes by position
-        ctx: Any,
-        logits: Tensor,
-        labels: Tensor,
-        ids: Tensor,
-        weights: Tensor,
-        lm_weight: Tensor,
-        kd_weight: Tensor,
-        labelled: Tensor,
-        taught: Tensor,
-        negentropy: Tensor,
-        shard: VocabularyShard | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        z = logits.float()
-        columns = torch.cat([labels[:, None], ids], dim=1)
-        if shard is None:
-            picked = z.gather(1, columns)
-            label_logit, expected_logit = picked[:, 0], (weights * picked[:, 1:]).sum(1)
-            lse = z.logsumexp(1)
-        else:
-            columns, label_logit, expected_logit, lse = _sharded_parts(z, columns, weights, shard)
-        lm = lse - label_logit
-        kd = negentropy - expected_logit + weights.sum(1) * lse
-        # where, not a product: a weight of 0 must silence even an infinite loss
-        total = (
-            torch.where(lm_weight > 0, lm_weight * lm, 0.0).sum()
-            + torch.where(kd_weight > 0, kd_weight * kd, 0.0).sum()
+    kd = torch.where(taught, softening.scale * objective.divergence.value(target, softened), 0.0).sum()
+    with torch.no_grad():
+        watched = torch.stack(
+            [softening.temperature, teacher.mass, *_comparison(teacher, student), torch.ones_like(teacher.mass)]
         )
-        ctx.save_for_backward(logits, columns, weights, lse, lm_weight, kd_weight)
-        ctx.sharded = shard is not None
-        lm_sum, kd_sum = torch.where(labelled, lm, 0.0).sum(), torch.where(taught, kd, 0.0).sum()
-        ctx.mark_non_differentiable(lm_sum, kd_sum)
-        return total, lm_sum, kd_sum
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        logits, columns, weights, lse, lm_weight, kd_weight = ctx.saved_tensors
-        result = torch.exp(logits.float() - lse[:, None])
-        result.mul_((lm_weight + kd_weight * weights.sum(1))[:, None])
-        pulls = -torch.cat([lm_weight[:, None], kd_weight[:, None] * weights], dim=1)
-        if ctx.sharded:
-            held = (columns >= 0) & (columns < logits.shape[1])
-            pulls, columns = torch.where(held, pulls, 0.0), torch.where(held, columns, 0)
-        result.scatter_add_(1, columns, pulls)
-        return (result.mul_(grad).to(logits.dtype), *[None] * 9)
+        sums = torch.cat([torch.stack([lm, kd]).detach(), torch.where(taught, watched, 0.0).sum(1)])
+    return MixedLoss(total=(1 - alpha) * lm + alpha * kd, sums=sums)
 
 
-def _sharded_parts(
-    z: Tensor, columns: Tensor, weights: Tensor, shard: VocabularyShard
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(local columns, z_y, Σ w z, lse) over the whole vocabulary: one MAX and one packed SUM all-reduce."""
-    columns = columns - shard.start
-    held = (columns >= 0) & (columns < z.shape[1])
-    picked = torch.where(held, z.gather(1, torch.where(held, columns, 0)), 0.0)
-    largest = collectives.all_reduce(z.amax(1), "max", shard.group)
-    packed = torch.stack([torch.exp(z - largest[:, None]).sum(1), picked[:, 0], (weights * picked[:, 1:]).sum(1)])
-    packed = collectives.all_reduce(packed, "sum", shard.group)
-    return columns, packed[1], packed[2], largest + packed[0].log()
+def means(sums: Tensor) -> dict[str, float]:
+    """`PARTS` from the sums of all ranks, the losses already divided by the number of labels."""
+    *parts, taught = sums.tolist()
+    return {
+        name: part if name.endswith("_loss") else part / taught if taught else 0.0
+        for name, part in zip(PARTS, parts, strict=True)
+    }
+
+
+def _comparison(teacher: Teacher, student: Student) -> tuple[Tensor, Tensor]:
+    """(agreement, KL) of each position; finite everywhere."""
+    own = student.logprobs.detach()[:, 1:]
+    likeliest = own.gather(1, teacher.logprobs.argmax(1, keepdim=True))[:, 0]
+    p = _renormalised(teacher.logprobs, teacher)
+    q = _renormalised(torch.where(teacher.kept, own, -torch.inf), teacher)
+    kl = torch.where(teacher.kept, p.exp() * (p - q), 0.0).sum(1)
+    return (likeliest >= student.largest).to(kl.dtype), kl
+
+
+def _renormalised(logprobs: Tensor, teacher: Teacher) -> Tensor:
+    safe = torch.where(teacher.present[:, None], logprobs, 0.0)
+    return torch.where(teacher.kept, safe - safe.logsumexp(1, keepdim=True), 0.0)

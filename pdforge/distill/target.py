@@ -1,44 +1,80 @@
-"""From stored log-probabilities to the distribution that the student learns (arXiv 2410.16215, Eq. 4)."""
+"""From a teacher to the distribution that the student learns (arXiv 2410.16215, Eq. 4), with a policy for the tail."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from pdforge.distill.teacher import Teacher
+
+Tail = Literal["renormalise", "ghost", "label"]
+
+SMALLEST_REST = 1e-6
+"""A cut-off mass below this is the rounding of the kept ones' float32 sum: nothing was cut off."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """A sparse target distribution for each of N positions.
+    """A sparse target for each of N positions, over C = 1+K columns: the label, then the teacher's ids.
 
     Attributes:
-        ids: int64 [N, K].
-        weights: float32 [N, K], probabilities that sum to 1; a row of zeros where there is no teacher.
-        negentropy: float32 [N], Σ w log w of each row: what turns cross-entropy into KL divergence.
-        present: bool [N], whether the position has a teacher.
+        columns: int64 [N, C], ids; unused columns repeat the label.
+        support: bool [N, C], the columns that are part of the target, each id once.
+        log_weights: float32 [N, C], 0 outside the support.
+        weights: float32 [N, C], probabilities; 0 outside the support.
+        rest: float32 [N], probability of one bucket of all other ids; Σ weights + rest is 1, or 0 without a teacher.
+        label_supported: bool [N], whether the label's id is in the support.
     """
 
-    ids: Tensor
+    columns: Tensor
+    support: Tensor
+    log_weights: Tensor
     weights: Tensor
-    negentropy: Tensor
-    present: Tensor
+    rest: Tensor
+    label_supported: Tensor
 
 
 @torch.no_grad()
-def soften(ids: Tensor, logprobs: Tensor, temperature: float) -> Target:
-    """F(z) = softmax(Truncate(z)/τ): the kept entries at temperature τ, renormalised over them.
+def make_target(teacher: Teacher, labels: Tensor, temperature: Tensor, tail: Tail) -> Target:
+    """F(z) = softmax(Truncate(z)/τ): the teacher at temperature τ with its tail.
+
+    `renormalise` spreads the mass that was cut off over the kept tokens (the paper). The others keep it as one more
+    outcome, softened like every other (our reading): `ghost` as a bucket of all ids that are not kept, `label` on the
+    true next token.
 
     Args:
-        ids: integer [N, K].
-        logprobs: [N, K], log-probabilities at τ=1 with -inf for padding; all -inf means no teacher at that position.
-        temperature: τ > 0. The teacher's only: the student stays at 1, and there is no τ² factor.
+        teacher: of N positions.
+        labels: int64 [N], ids within the vocabulary.
+        temperature: [N], τ > 0.
+        tail: the policy.
     """
-    scaled = logprobs.float() / temperature
-    present = (scaled > -torch.inf).any(-1)
-    safe = torch.where(present[:, None], scaled, 0.0)
-    log_weights = safe - safe.logsumexp(-1, keepdim=True)
-    weights = torch.where(present[:, None], log_weights.exp(), 0.0)
-    # padding is 0 · -inf, which is no entropy
-    negentropy = torch.where(weights > 0, weights * log_weights, 0.0).sum(-1)
-    return Target(ids=ids.long(), weights=weights, negentropy=negentropy, present=present)
+    scaled = teacher.logprobs / temperature[:, None]
+    cut_off = 1 - teacher.mass
+    bucket = torch.where(cut_off > SMALLEST_REST, cut_off, 0.0).log() / temperature
+    if tail == "renormalise":
+        bucket = torch.full_like(bucket, -torch.inf)
+    outcomes = torch.where(teacher.present[:, None], torch.cat([bucket[:, None], scaled], dim=1), 0.0)
+    normalised = outcomes - outcomes.logsumexp(1, keepdim=True)
+    normalised = torch.where(teacher.present[:, None], normalised, -torch.inf)
+    log_rest, log_kept = normalised[:, :1], normalised[:, 1:]
+
+    is_label = teacher.kept & (teacher.ids == labels[:, None])
+    label_supported = is_label.any(1)
+    log_label = torch.full_like(log_rest, -torch.inf)
+    if tail == "label":
+        log_kept = torch.where(is_label, torch.logaddexp(log_kept, log_rest), log_kept)
+        log_label = torch.where(label_supported[:, None], log_label, log_rest)
+        log_rest = torch.full_like(log_rest, -torch.inf)
+    log_weights = torch.cat([log_label, log_kept], dim=1)
+    support = log_weights > -torch.inf
+    return Target(
+        columns=torch.cat([labels[:, None], torch.where(teacher.kept, teacher.ids, labels[:, None])], dim=1),
+        support=support,
+        log_weights=torch.where(support, log_weights, 0.0),
+        weights=log_weights.exp(),
+        rest=log_rest[:, 0].exp(),
+        label_supported=label_supported | support[:, 0],
+    )

@@ -8,7 +8,7 @@ from pdforge.environment import require_training_packages
 from pdforge.errors import UsageError
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
 from pdforge.plan.model import Plan
-from pdforge.recipe.models import Sample
+from pdforge.recipe.models import AdaKDSpread, NormKD, Sample
 
 
 def require_runnable(plans: Iterable[Plan]) -> None:
@@ -71,11 +71,7 @@ def _train(job: TrainJob) -> Iterator[str]:
     objective = job.objective
     if objective is None or job.truncation is None:
         return  # language modelling only: nothing else of the objective is read
-    if objective.loss.kind not in ("nll", "kld"):
-        yield f"minimise {objective.loss.kind} (objective.loss)"
-    if objective.tail != "renormalise":
-        yield f"treat the tail as {objective.tail} (objective.tail)"
-    if not isinstance(objective.temperature, float):
+    if isinstance(objective.temperature, NormKD | AdaKDSpread):
         yield f"adapt the temperature by {objective.temperature.kind} (objective.temperature)"
     if objective.token_filter is not None:
         yield "leave positions out by entropy (objective.token_filter)"

@@ -35,6 +35,7 @@ from pdforge.recipe.parts.objective import (
     NormKD,
     Objective,
     ReverseKLD,
+    ScheduledTemperature,
     Temperature,
     TokenFilter,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "Recipe",
     "ReverseKLD",
     "Sample",
+    "ScheduledTemperature",
     "Source",
     "SourceCorpus",
     "StandardLibraryCorpus",

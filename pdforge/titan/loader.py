@@ -20,8 +20,8 @@ from pdforge.distill.loss import IGNORE_INDEX
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 
-TEACHER_IDS = "teacher_ids"
-TEACHER_LOGPROBS = "teacher_logprobs"
+TEACHER = ("teacher_ids", "teacher_logprobs", "teacher_spread")
+"""What a batch may hold of the teacher, in the order of `pack`."""
 
 
 class PackedTokens(BaseTokenizer):
@@ -109,7 +109,7 @@ class StoreLoader(BaseDataLoader):
             ids, logprobs, _mass = self._logits.get_batch(
                 present or [0], top_p=self._config.top_p, top_k=self._config.top_k, ordered=False
             )
-            batch |= {TEACHER_IDS: torch.from_numpy(ids), TEACHER_LOGPROBS: torch.from_numpy(logprobs)}
+            batch |= dict(zip(TEACHER, map(torch.from_numpy, (ids, logprobs)), strict=False))
         if not present:
             labels = torch.full_like(labels, IGNORE_INDEX)
         return _pad(batch, labels, len(wanted))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import spmd_types as spmd
@@ -13,8 +13,14 @@ from torchtitan.config import CompileConfig
 from torchtitan.distributed.spmd_types import current_spmd_mesh, spmd_mesh_size
 from torchtitan.distributed.utils import get_spmd_backend
 
-from pdforge.distill.loss import VocabularyShard, mixed_loss
-from pdforge.distill.target import soften
+from pdforge import schedules
+from pdforge.distill.divergence import Divergence, divergence
+from pdforge.distill.loss import PARTS, Objective, mixed_loss
+from pdforge.distill.student import VocabularyShard
+from pdforge.distill.teacher import read_teacher
+from pdforge.distill.temperature import WTTM, ByEntropy, BySpread, NormKD, Static, Temperature
+from pdforge.recipe import models as recipe
+from pdforge.recipe.columns import SPREAD, required_columns
 from pdforge.titan.packing import unpack
 
 
@@ -22,7 +28,7 @@ class DistillationLoss(BaseLoss):
     """(1-α)·L_lm + α·L_kd over the global number of labels; plain cross-entropy on labels without a teacher (held-out
     text).
 
-    The trainer sets α before each step by writing into `alpha`, and reads the sums of the step from `sums`; both are
+    The trainer calls `start_step` before each step, and reads the sums of the step from `sums`; α, τ and the sums are
     written in place, so that nothing is compiled, or captured, twice.
     """
 
@@ -30,27 +36,36 @@ class DistillationLoss(BaseLoss):
     class Config(BaseLoss.Config):
         """The objective of a recipe."""
 
-        kind: str = "kld"
-        """`kld` or `nll`."""
-        temperature: float = 1.0
-        """τ of the teacher."""
+        objective: recipe.Objective = field(default_factory=recipe.Objective)
+        """As the recipe says it."""
         vocabulary: int = 0
         """Size of the whole vocabulary."""
 
     def __init__(self, config: Config, *, compile_config: CompileConfig | None = None) -> None:
-        self._subtract_entropy = config.kind == "kld"
-        self._temperature = config.temperature
+        self._recipe = config.objective
         self._vocabulary = config.vocabulary
         self._loss = mixed_loss
-        self.alpha = torch.zeros(())
-        self.sums = torch.zeros(2)
+        self._spread = bool(required_columns(config.objective) & {SPREAD})
         self.warmup_calls = 0
+        self.to(torch.device("cpu"))
         if compile_config is not None and compile_config.enable and "loss" in compile_config.components:
             self._loss = torch.compile(mixed_loss, backend=compile_config.backend)
 
     def to(self, device: torch.device) -> None:
-        """Put α and the sums on the device, before anything is compiled."""
-        self.alpha, self.sums = self.alpha.to(device), self.sums.to(device)
+        """Put α, τ and the sums on the device, before anything is compiled."""
+        self.alpha = torch.zeros((), device=device)
+        self.temperature = torch.ones((), device=device)
+        self.sums = torch.zeros(len(PARTS) + 1, device=device)
+        self._objective = Objective(
+            _divergence(self._recipe), self._recipe.tail, _temperature(self._recipe, self.temperature)
+        )
+
+    def start_step(self, step: int, total: int) -> None:
+        """α and τ of a step of `total`, and empty sums."""
+        self.alpha.fill_(schedules.alpha_at(self._recipe.alpha, step, total))
+        if (temperature := schedules.temperature_at(self._recipe.temperature, step, total)) is not None:
+            self.temperature.fill_(temperature)
+        self.sums.zero_()
 
     def __call__(
         self, pred: Tensor, labels: Tensor, global_valid_tokens: Tensor | None = None, **_: Any
@@ -59,7 +74,7 @@ class DistillationLoss(BaseLoss):
 
         Args:
             pred: logits [B, L, V] (this rank's part of V under tensor parallelism).
-            labels: packed int32 [B, L, 1+2K], or plain int64 [B, L].
+            labels: packed int32 [B, L, 1+2K] or [B, L, 2+2K], or plain int64 [B, L].
             global_valid_tokens: number of labels of the step; None for a plain sum.
         """
         if labels.dim() < pred.dim():
@@ -67,17 +82,17 @@ class DistillationLoss(BaseLoss):
             return loss if global_valid_tokens is None else loss / global_valid_tokens, {}
         checking = spmd.is_type_checking()
         with spmd.no_typecheck():
-            plain, ids, logprobs = unpack(labels)
+            plain, ids, logprobs, spread = unpack(labels.flatten(0, 1), spread=self._spread)
             result = self._loss(
                 pred.flatten(0, 1),
-                plain.flatten(),
-                soften(ids.flatten(0, 1), logprobs.flatten(0, 1), self._temperature),
+                plain,
+                read_teacher(ids, logprobs, self._vocabulary, spread),
                 self.alpha,
-                subtract_entropy=self._subtract_entropy,
+                self._objective,
                 shard=self._shard(),
             )
             scale = 1.0 if global_valid_tokens is None else 1.0 / global_valid_tokens
-            self._record(torch.stack([result.lm, result.kd]) * scale)
+            self._record(result.sums * scale)
             loss = result.total * scale
             if checking:
                 spmd.assert_type(loss, {"dp": spmd.P, "cp": spmd.P, "tp": spmd.I})
@@ -101,3 +116,26 @@ class DistillationLoss(BaseLoss):
 def innermost(loss: BaseLoss) -> BaseLoss:
     """The loss on logits, inside the wrapper that cuts the sequence into chunks."""
     return loss.loss_fn if isinstance(loss, ChunkedLossWrapper) else loss
+
+
+def _divergence(objective: recipe.Objective) -> Divergence:
+    match objective.loss:
+        case recipe.JSD() as loss:
+            return divergence(loss.kind, objective.tail, beta=loss.beta)
+        case recipe.MSE() as loss:
+            return divergence(loss.kind, objective.tail, on=loss.on)
+        case loss:
+            return divergence(loss.kind, objective.tail)
+
+
+def _temperature(objective: recipe.Objective, static: Tensor) -> Temperature:
+    match objective.temperature:
+        case recipe.NormKD(norm=norm):
+            return NormKD(norm)
+        case recipe.WTTM(gamma=gamma):
+            return WTTM(gamma)
+        case recipe.AdaKDSpread() as by:
+            return BySpread(by.minimum, by.maximum, by.reference)
+        case recipe.AdaKDEntropy() as by:
+            return ByEntropy(by.minimum, by.maximum)
+    return Static(static)

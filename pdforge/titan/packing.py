@@ -12,13 +12,25 @@ import torch
 from torch import Tensor
 
 
-def pack(labels: Tensor, ids: Tensor, logprobs: Tensor) -> Tensor:
-    """int32 [B, L, 1+2K] from labels [B, L], ids [B, L, K] and log-probabilities [B, L, K]."""
-    return torch.cat([labels[..., None].int(), ids.int(), logprobs.float().view(torch.int32)], dim=-1)
+def pack(labels: Tensor, ids: Tensor, logprobs: Tensor, spread: Tensor | None = None) -> Tensor:
+    """int32 [B, L, 1+2K(+1)] from labels [B, L], ids [B, L, K], log-probabilities [B, L, K] and, where the objective
+    needs it, the standard deviation of the teacher's logits [B, L].
+    """
+    parts = [labels[..., None].int(), ids.int(), _bits(logprobs)]
+    return torch.cat(parts if spread is None else [*parts, _bits(spread[..., None])], dim=-1)
 
 
-def unpack(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(labels int64 [B, L], ids int64 [B, L, K], log-probabilities float32 [B, L, K])."""
+def unpack(packed: Tensor, *, spread: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Rows of `pack`, of any leading shape […]: labels int64 […], ids int64 […, K], log-probabilities float32 […, K],
+    and the standard deviation float32 […] where the rows have one.
+    """
+    if spread:
+        *rest, _ = unpack(packed[..., :-1])
+        return rest[0], rest[1], rest[2], packed[..., -1].contiguous().view(torch.float32)
     entries = (packed.shape[-1] - 1) // 2
     ids, logprobs = packed[..., 1 : 1 + entries], packed[..., 1 + entries :]
-    return packed[..., 0].long(), ids.long(), logprobs.contiguous().view(torch.float32)
+    return packed[..., 0].long(), ids.long(), logprobs.contiguous().view(torch.float32), None
+
+
+def _bits(values: Tensor) -> Tensor:
+    return values.float().contiguous().view(torch.int32)

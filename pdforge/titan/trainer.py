@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed._functional_collectives as collectives
 from torch import Tensor
 from torchtitan.components.loss import ChunkedLossWrapper
 from torchtitan.components.metrics import MetricsProcessor
-from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer
 
+from pdforge.distill.loss import means
 from pdforge.errors import EnvironmentFault
-from pdforge.recipe.models import AlphaSchedule, Constant
-from pdforge.schedules import alpha_at
-from pdforge.titan.loader import TEACHER_IDS, TEACHER_LOGPROBS
+from pdforge.titan.loader import TEACHER
 from pdforge.titan.loss import DistillationLoss, innermost
 from pdforge.titan.metrics import StageMetrics
 from pdforge.titan.packing import pack
@@ -28,11 +26,9 @@ class DistillTrainer(Trainer):
 
     @dataclass(kw_only=True, slots=True)
     class Config(Trainer.Config):
-        """torchtitan's configuration and the schedule of α."""
+        """torchtitan's configuration."""
 
         metrics: MetricsProcessor.Config = field(default_factory=StageMetrics.Config)
-        alpha: AlphaSchedule = field(default_factory=lambda: Constant(value=0.0))
-        """α over the steps of the learning-rate schedule."""
 
         def __post_init__(self) -> None:
             # super() does not find the base class of a dataclass with slots
@@ -61,8 +57,8 @@ class DistillTrainer(Trainer):
         self, input_dict: dict[str, Tensor], labels: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """The teacher joins the labels before torchtitan shards them."""
-        teacher = [input_dict[key] for key in (TEACHER_IDS, TEACHER_LOGPROBS) if key in input_dict]
-        inputs_only = {key: value for key, value in input_dict.items() if key not in (TEACHER_IDS, TEACHER_LOGPROBS)}
+        teacher = [input_dict[key] for key in TEACHER if key in input_dict]
+        inputs_only = {key: value for key, value in input_dict.items() if key not in TEACHER}
         if teacher:
             labels = pack(labels, *teacher)
         inputs, labels, extra = super().post_dataloading_process(inputs_only, labels)
@@ -75,8 +71,7 @@ class DistillTrainer(Trainer):
         """One optimizer step at this step's α."""
         if self.objective is not None:
             # of the schedule's steps: a run cut short by hand (`--training.steps 10`) must follow the same curve
-            self.objective.alpha.fill_(alpha_at(self.config.alpha, self.step, self._schedule_steps))
-            self.objective.sums.zero_()
+            self.objective.start_step(self.step, self._schedule_steps)
         super().train_step(data_iterator)
         self.metrics_processor.report_progress(self.step, now=self.step == self.config.training.steps)
 
@@ -123,10 +118,13 @@ class DistillTrainer(Trainer):
             self.validator.validate(self.model_parts, self.step)
 
     def _parts(self) -> dict[str, float]:
-        """The two losses (means over all labels of the step) and α; a collective."""
+        """The objective's parts at this step (losses: means over all labels; the others: over taught positions) and
+        α; a collective, with the same result on every rank.
+        """
         assert self.objective is not None
         sums = self.objective.sums.clone()
-        mesh = self.parallel_dims.get_optional_mesh("loss") if self.parallel_dims.dp_cp_enabled else None
-        lm, kd = (dist_utils.dist_sum(part, mesh) if mesh is not None else float(part) for part in sums)
-        assert math.isfinite(lm)
-        return {"lm_loss": lm, "kd_loss": kd, "alpha": float(self.objective.alpha)}
+        # of a pipeline only the last stage has any
+        for name, used in (("loss", self.parallel_dims.dp_cp_enabled), ("pp", self.parallel_dims.pp_enabled)):
+            if used:
+                sums = collectives.all_reduce(sums, "sum", self.parallel_dims.get_mesh(name))
+        return {**means(sums), "alpha": float(self.objective.alpha)}

@@ -97,5 +97,5 @@ def test_the_module_says_what_the_recipe_says(tmp_path) -> None:
     )[-1]
     directory: StageDirectory = write_stage(plan.stages[-1], tmp_path)
     text = directory.train_module.read_text()
-    for part in ("FullAC.Config()", "tensor_parallel_degree=2", "temperature=2.5", 'kind="nll"'):
+    for part in ("FullAC.Config()", "tensor_parallel_degree=2", "'temperature': 2.5", "{'kind': 'nll'}"):
         assert part in text

@@ -6,33 +6,28 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import Tensor
 
-from pdforge.distill.loss import VocabularyShard, mixed_loss
-from pdforge.distill.target import soften
-from pdforge.distill.truncation import truncate
+from pdforge.distill.loss import mixed_loss
+from pdforge.distill.student import VocabularyShard, spread
+from tests.distill.dense import Case
+from tests.distill.inputs import SOUND, VOCABULARY, make, name, objective
 
-ROWS, VOCABULARY, RANKS = 24, 64, 2
-
-
-def _inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, VOCABULARY, (ROWS,), generator=generator)
-    labels[5] = -100
-    teacher, student = (torch.randn(ROWS, VOCABULARY, generator=generator) * 3 for _ in range(2))
-    return teacher, student, labels
+RANKS = 2
+PART = -(-VOCABULARY // RANKS)
+"""Of the first rank; the last one's is smaller."""
 
 
-def _loss(z: torch.Tensor, shard: VocabularyShard | None) -> list[torch.Tensor]:
-    teacher, _, labels = _inputs()
-    kept = truncate(teacher, 0.9, 12)
-    target = soften(kept.ids, kept.logprobs, 2.0)
+def _loss(z: Tensor, case: Case, shard: VocabularyShard | None) -> list[Tensor]:
+    inputs = make()
     z = z.clone().requires_grad_()
-    loss = mixed_loss(z, labels, target, torch.tensor(0.7), subtract_entropy=True, shard=shard)
+    loss = mixed_loss(z, inputs.labels, inputs.teacher(), torch.tensor(0.7), objective(case), shard=shard)
     (gradient,) = torch.autograd.grad(loss.total, z)
-    return [loss.total.detach(), loss.lm, loss.kd, gradient]
+    return [loss.total.detach(), loss.sums, gradient]
 
 
 def _rank(rank: int, folder: str) -> None:
@@ -41,17 +36,33 @@ def _rank(rank: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS, timeout=timedelta(minutes=1)
     )
-    part = VOCABULARY // RANKS
-    student = _inputs()[1][:, rank * part : (rank + 1) * part]
-    shard = VocabularyShard(dist.group.WORLD, rank * part)
-    torch.save(_loss(student, shard), f"{folder}/{rank}.pt")
+    own = make().logits[:, rank * PART : (rank + 1) * PART]
+    shard = VocabularyShard(dist.group.WORLD, rank * PART)
+    results = {name(case): _loss(own, case, shard) for case in SOUND}
+    torch.save((results, spread(own, shard)), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_two_halves_of_the_vocabulary(tmp_path: Path) -> None:
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=RANKS)
-    *whole, gradient = _loss(_inputs()[1], None)
-    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(RANKS)]
-    for half in halves:
-        torch.testing.assert_close(half[:3], whole, rtol=1e-6, atol=0)
-    torch.testing.assert_close(torch.cat([half[3] for half in halves], dim=1), gradient, rtol=0, atol=1e-6)
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, list[Tensor]], Tensor]]:
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    mp.spawn(_rank, args=(str(folder),), nprocs=RANKS)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+
+
+@pytest.mark.parametrize("case", SOUND, ids=name)
+def test_two_halves_of_the_vocabulary(halves, case) -> None:
+    total, sums, gradient = _loss(make().logits, case, None)
+    results = [half[0][name(case)] for half in halves]
+    for result in results:
+        torch.testing.assert_close(result[0], total, rtol=1e-6, atol=0)
+        # agreement among them: the likeliest token may be either rank's
+        torch.testing.assert_close(result[1], sums, rtol=1e-5, atol=1e-6)
+    joined = torch.cat([result[2] for result in results], dim=1)
+    assert (joined - gradient).abs().max() <= 1e-6 * gradient.abs().max().clamp_min(1)
+
+
+def test_spread_of_two_halves(halves) -> None:
+    whole = make().logits.double().std(1, correction=0).float()
+    for _, got in halves:
+        torch.testing.assert_close(got, whole, rtol=1e-6, atol=0)

@@ -74,6 +74,7 @@ OTHERS = [
     ("objective.tail", "ghost", TRAIN),
     ("objective.token_filter", "{skip_lowest_entropy: 15%}", TRAIN),
     ("objective.temperature", "{kind: adakd_h}", TRAIN),
+    ("objective.temperature", "{kind: scheduled, high: 4, along: {schedule: linear_dec}}", TRAIN),
     ("objective.temperature", "2.0", TRAIN),
     ("objective.alpha", "0.5", TRAIN),
     ("objective.alpha.peak", "0.8", TRAIN),

@@ -16,8 +16,6 @@ CANNOT = [
     ("teacher.logits={mode: live}", "run the teacher beside the student"),
     ("teacher.truncation={kind: sample}", "capture sampled distributions"),
     ("teacher.model.training.checkpoint.interval=30m", "save checkpoints by time"),
-    ("objective.loss={kind: mse}", "minimise mse"),
-    ("objective.tail=ghost", "treat the tail as ghost"),
     ("objective.temperature={kind: normkd}", "adapt the temperature by normkd"),
     ("objective.token_filter={skip_lowest_entropy: 15%}", "leave positions out by entropy"),
     (FINETUNE, "fine-tune the student"),
@@ -37,12 +35,20 @@ def test_what_cannot_run_is_refused_by_name(plans: MakePlans, override: str, wor
 
 
 def test_several_things_are_named_together(plans: MakePlans) -> None:
-    [plan] = plans("objective.tail=label", "export={}")
-    assert "tail as label (objective.tail); nor export" in unsupported(plan)
+    [plan] = plans("evaluate={tasks: [{task: piqa}]}", "export={}")
+    assert "export the student (export); nor evaluate" in unsupported(plan)
 
 
 @pytest.mark.parametrize(
-    "override", ["objective.loss.kind=nll", "objective.temperature=2", "teacher.truncation.top_k=5"]
+    "override",
+    [
+        "objective.loss.kind=nll",
+        "objective.loss={kind: mse}",
+        "objective.tail=ghost",
+        "objective.temperature=2",
+        "objective.temperature={kind: adakd_h}",
+        "teacher.truncation.top_k=5",
+    ],
 )
 def test_what_can_run_is_not_refused(plans: MakePlans, override: str) -> None:
     assert [unsupported(plan) for plan in plans(override, variants=("lm", "pd"))] == ["", ""]

@@ -23,6 +23,7 @@ def recipe(seed: int) -> Values:
         "objective": _objective(draw),
         "teacher": _teacher(draw, hub=hub),
     }
+    _suit(values["objective"], values["teacher"])
     values["description"] = "".join(draw.choices("aé τ\"'#:{}%\\\n\t-", k=draw.randrange(12)))
     for name, make in (("finetune", _finetune), ("export", _export), ("evaluate", _evaluate), ("expect", _expect)):
         if draw.random() < 0.3:
@@ -118,6 +119,7 @@ def _objective(draw: Draw) -> Values:
         {"kind": "wttm", **_some(draw, {"gamma": 0.2})},
         {"kind": "adakd_sd", **_some(draw, {"minimum": 1})},
         {"kind": "adakd_h", **_some(draw, {"maximum": 3.5})},
+        {"kind": "scheduled", "high": 4, "along": {"schedule": "linear_dec"}, **_some(draw, {"low": 0.5})},
     ]
     phases = _some(draw, {"warmup": _fraction(draw), "decay": _fraction(draw), "peak": 0.8})
     alphas: list[Any] = [0, "90%", 0.5, {"schedule": "constant", "value": 1}, {"schedule": "period", "cycles": 3}]
@@ -132,6 +134,16 @@ def _objective(draw: Draw) -> Values:
             "token_filter": {"skip_lowest_entropy": _fraction(draw) if draw.random() < 0.9 else 0.15},
         },
     )
+
+
+def _suit(objective: Values, teacher: Values) -> None:
+    """A loss that has a meaning on the teacher's targets."""
+    kind = objective.get("loss", {}).get("kind")
+    if teacher.get("truncation", {}).get("kind") == "sample":
+        if kind in ("reverse_kld", "jsd"):
+            del objective["loss"]
+    elif kind == "reverse_kld":
+        objective["tail"] = "ghost"
 
 
 def _finetune(draw: Draw) -> Values:

@@ -153,13 +153,37 @@ BROKEN = {
         ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
         ("temperature: 1.0", "loss: {kind: mse, on: ¦logits} # pdforge: ignore[PD158] because it is not meant here"),
     ),
+    "reverse without a bucket": (
+        "PD137",
+        "the loss is reverse_kld and the tail renormalise: the loss would be infinite",
+        ("temperature: 1.0", "loss: {kind: ¦reverse_kld} # pdforge: ignore[PD159] because it is not meant here"),
+    ),
+    "tail of logits": (
+        "PD138",
+        "tail is label, and the loss is mse on logits",
+        (
+            "temperature: 1.0",
+            "loss: {kind: mse, on: logits} # pdforge: ignore[PD158] because it is not meant here\n  tail: ¦label",
+        ),
+    ),
+    "jsd of a sample": (
+        "PD139",
+        "the loss is jsd, and the truncation is sample",
+        ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
+        ("temperature: 1.0", "loss: {kind: ¦jsd}"),
+    ),
     "same task": (
         "PD142",
         "piqa with 0 shots is listed before",
         ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: arc}, {task: ¦piqa, shots: 0}]}\nstudent:\n"),
     ),
     "mse": ("PD158", "the loss is mse", ("temperature: 1.0", "loss: {kind: ¦mse}")),
-    "reverse": ("PD159", "the loss is reverse_kld", ("temperature: 1.0", "loss: {kind: ¦reverse_kld}")),
+    "reverse": ("PD159", "the loss is reverse_kld", ("temperature: 1.0", "loss: {kind: ¦reverse_kld}\n  tail: ghost")),
+    "hot schedule": (
+        "PD151",
+        "τ is 6",
+        ("temperature: 1.0", "temperature: {kind: scheduled, high: ¦6, along: {schedule: linear_dec}}"),
+    ),
     "online early": (
         "PD160",
         "from step 182 of 366",
@@ -252,6 +276,9 @@ SOUND_NEARBY = {
     "PD134": [("  model:", "  logits: {mode: online, from_step: 221}\n  model:")],
     "PD135": [("temperature: 1.0", "tail: ghost")],
     "PD136": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "loss: {kind: mse}")],
+    "PD137": [("temperature: 1.0", "loss: {kind: reverse_kld}\n  tail: ghost")],
+    "PD138": [("temperature: 1.0", "loss: {kind: mse, on: probabilities}\n  tail: label")],
+    "PD139": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "loss: {kind: mse}")],
     "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
     "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5}]}\nstudent:\n")],
     "PD151": [("temperature: 1.0", "temperature: 4.9")],

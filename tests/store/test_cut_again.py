@@ -8,7 +8,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pdforge.distill.target import soften
+from pdforge.distill.target import Target, make_target
+from pdforge.distill.teacher import read_teacher
 from pdforge.distill.truncation import truncate
 from pdforge.errors import StoreError, StoreMismatch
 from pdforge.store.codec import CODECS, LogitBlock, decode, encode, ordered
@@ -104,9 +105,13 @@ def test_temperature_after_the_cut_is_the_temperature_of_a_direct_capture(name):
     logits = logits_of(3, 64, 1000, 2.0, coarse=False, impossible=False)
     ids, logprobs, _ = _cut(stored(name, captured(logits, 0.95, 100)[0], 1000, 100), 0.8, 30)
     _, wanted_ids, wanted_logprobs = captured(logits, 0.8, 30)
-    again = soften(torch.from_numpy(ids), torch.from_numpy(logprobs), 2.0)
-    direct = soften(torch.from_numpy(wanted_ids), torch.from_numpy(wanted_logprobs), 2.0)
-    dense = [torch.zeros(64, 1000).scatter_add_(1, t.ids, t.weights) for t in (again, direct)]
+
+    def target(ids: np.ndarray, logprobs: np.ndarray) -> Target:
+        teacher = read_teacher(torch.from_numpy(ids), torch.from_numpy(logprobs), 1000)
+        return make_target(teacher, torch.zeros(64, dtype=torch.long), torch.full((64,), 2.0), "renormalise")
+
+    again, direct = target(ids, logprobs), target(wanted_ids, wanted_logprobs)
+    dense = [torch.zeros(64, 1000).scatter_add_(1, t.columns, t.weights) for t in (again, direct)]
     apart = (dense[0] - dense[1]).abs().sum(1) / 2
     assert apart.max() < (1e-6 if name == "lossless" else 0.15)
     assert apart.mean() < {"lossless": 1e-6, "rank-gap-63": 0.03, "context-40": 0.05}[name]

@@ -17,16 +17,18 @@ from pdforge.titan.models import decoder
 from pdforge.titan.packing import pack, unpack
 
 
-def test_packing_keeps_every_bit() -> None:
+@pytest.mark.parametrize("spread", [None, torch.tensor([[1.5, 0.0, torch.pi]])], ids=["", "spread"])
+def test_packing_keeps_every_bit(spread) -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([[5, -100, 2**24 - 1]])
     ids = torch.randint(0, 2**24, (1, 3, 7), generator=generator).int()
     logprobs = -torch.rand(1, 3, 7, generator=generator) * 50
     logprobs[0, 1, 3:] = -torch.inf
-    got = unpack(pack(labels, ids, logprobs))
+    got = unpack(pack(labels, ids, logprobs, spread), spread=spread is not None)
     assert torch.equal(got[0], labels)
     assert torch.equal(got[1], ids.long())
     assert torch.equal(got[2], logprobs)
+    assert got[3] is None if spread is None else torch.equal(got[3], spread)
 
 
 @pytest.mark.parametrize("total", [7, 100, 146])

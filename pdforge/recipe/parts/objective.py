@@ -70,6 +70,8 @@ class AdaKDSpread(Model):
     """τ where the teacher is flattest."""
     maximum: Annotated[Real, Field(gt=0, le=100)] = 2.0
     """τ where it is most peaked."""
+    reference: Annotated[Real, Field(gt=0, le=100)] = 4.0
+    """Standard deviation from which on τ is the maximum."""
 
 
 class AdaKDEntropy(Model):
@@ -82,8 +84,22 @@ class AdaKDEntropy(Model):
     """τ where it is that of a uniform choice among the kept tokens."""
 
 
-AdaptiveTemperature = Annotated[NormKD | WTTM | AdaKDSpread | AdaKDEntropy, Field(discriminator="kind")]
-"""A temperature of each position's own."""
+class ScheduledTemperature(Model):
+    """One τ for all positions that follows a schedule: low + (high - low) times the schedule's value."""
+
+    kind: Literal["scheduled"]
+    low: Annotated[Real, Field(gt=0, le=100)] = 1.0
+    """τ where the schedule is 0."""
+    high: Annotated[Real, Field(gt=0, le=100)]
+    """τ where the schedule is 1."""
+    along: AlphaSchedule
+    """The schedule; one of those of α, with its `peak` usually 1."""
+
+
+AdaptiveTemperature = Annotated[
+    NormKD | WTTM | AdaKDSpread | AdaKDEntropy | ScheduledTemperature, Field(discriminator="kind")
+]
+"""A temperature of each position's own, or of each step's."""
 
 
 def _form(value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.models import (
+    JSD,
     MSE,
     WTTM,
     AdaKDEntropy,
@@ -16,6 +17,7 @@ from pdforge.recipe.models import (
     Recipe,
     ReverseKLD,
     Sample,
+    ScheduledTemperature,
     TopPTopK,
     WarmupStableDecay,
 )
@@ -45,9 +47,12 @@ def temperature_moderate(recipe: Recipe) -> Iterator[Finding]:
     """The paper's study of τ (Table 2) finds gains of 1.6 to 2.7 % between 0.05 and 2, none at 5 (-0.1 %) and 1.0 %
     at 10: a target that flat says little more than which tokens were kept. PD* uses τ = 2."""
     temperature = recipe.objective.temperature
+    field = "objective.temperature"
+    if isinstance(temperature, ScheduledTemperature):
+        field, temperature = f"{field}.high", max(temperature.high, temperature.low)
     if distils(recipe) and isinstance(temperature, float) and temperature >= 5:
         yield Finding(
-            "objective.temperature",
+            field,
             f"τ is {temperature:g}; the paper found no gain at 5, and the best between 0.5 and 2",
         )
 
@@ -167,6 +172,38 @@ def sampled_has_no_tail(recipe: Recipe) -> Iterator[Finding]:
         yield Finding(
             "objective.tail", f"tail is {tail}, and the truncation is sample, which cuts nothing off", "leave it out"
         )
+
+
+@rule("PD137", Severity.ERROR, "loss that is infinite on a truncated target")
+def reverse_needs_a_bucket(recipe: Recipe) -> Iterator[Finding]:
+    """Reverse KLD, Σ q log(q/w), is infinite wherever the student gives any probability to what the target w rules
+    out, and a student's softmax rules out nothing. Only with `tail: ghost`, one bucket for all that was cut off, is it
+    finite; a sampled target has no such bucket."""
+    if isinstance(recipe.objective.loss, ReverseKLD) and recipe.objective.tail != "ghost":
+        yield Finding(
+            "objective.loss.kind",
+            f"the loss is reverse_kld and the tail {recipe.objective.tail}: the loss would be infinite",
+            "tail: ghost with top-p-top-k truncation, or loss: {kind: jsd}, which is finite on every target",
+        )
+
+
+@rule("PD138", Severity.ERROR, "tail that a loss on logits cannot see")
+def logits_have_no_tail(recipe: Recipe) -> Iterator[Finding]:
+    """MSE on logits compares the logits of the kept tokens, each side less its mean over them. Mass that was cut off
+    has no logit: neither a bucket nor what the label gains can be compared."""
+    loss, tail = recipe.objective.loss, recipe.objective.tail
+    if isinstance(loss, MSE) and loss.on == "logits" and tail != "renormalise":
+        yield Finding("objective.tail", f"tail is {tail}, and the loss is mse on logits", "tail: renormalise")
+
+
+@rule("PD139", Severity.ERROR, "loss that a sampled target biases")
+def sampled_needs_a_linear_loss(recipe: Recipe) -> Iterator[Finding]:
+    """A sampled target equals the teacher's distribution on average only, so the gradient does where it is linear in
+    the target: nll, kld and mse on probabilities. JSD takes the logarithm of a mixture with the target, and its
+    expectation over draws is another loss (arXiv 2503.16870 trains on nll)."""
+    sampled = recipe.teacher is not None and isinstance(recipe.teacher.truncation, Sample)
+    if sampled and isinstance(recipe.objective.loss, JSD):
+        yield Finding("objective.loss.kind", "the loss is jsd, and the truncation is sample", "loss: {kind: kld}")
 
 
 @rule("PD136", Severity.ERROR, "squared error on logits that are not stored")

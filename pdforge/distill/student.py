@@ -1,0 +1,148 @@
+"""What the objective needs of the student's distribution: a few log-probabilities of the full softmax, made once.
+
+Plain differentiable code. Under tensor parallelism every rank computes the same loss from sums over the group, so the
+backward pass of such a sum is the identity and no collective runs backwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed._functional_collectives as collectives
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+
+@dataclass(frozen=True)
+class VocabularyShard:
+    """This rank's contiguous part of a vocabulary split over a tensor-parallel group.
+
+    Attributes:
+        group: the process group whose ranks together hold the vocabulary.
+        start: first id of this rank.
+    """
+
+    group: ProcessGroup
+    start: int
+
+
+@dataclass(frozen=True)
+class Student:
+    """The student at the C columns of each of N positions; natural logarithms, float32.
+
+    Attributes:
+        logprobs: [N, C], of the full softmax.
+        outside: [N], log of the mass outside the columns; None unless asked for.
+        square: [N], Σ q² over the vocabulary; None unless asked for.
+        largest: [N], the largest log-probability of each position, detached.
+    """
+
+    logprobs: Tensor
+    outside: Tensor | None
+    square: Tensor | None
+    largest: Tensor
+
+
+def look_up(
+    logits: Tensor,
+    columns: Tensor,
+    *,
+    outside: bool = False,
+    square: bool = False,
+    shard: VocabularyShard | None = None,
+) -> Student:
+    """The student's log-probabilities at some columns, and what else is asked for.
+
+    Args:
+        logits: [N, V] (or this rank's part of V), any floating dtype; computed in float32 at least.
+        columns: int64 [N, C], ids of the whole vocabulary; repeats are allowed.
+        outside: whether the mass outside the columns is needed.
+        square: whether the sum of squared probabilities is needed.
+        shard: given under tensor parallelism.
+    """
+    local, zero = _log_softmax(logits, shard)
+    held = None
+    if shard is not None:
+        columns = columns - shard.start
+        held = (columns >= 0) & (columns < local.shape[1])
+        columns = torch.where(held, columns, 0)
+    logprobs = local.gather(1, columns)
+    if held is not None:
+        logprobs = torch.where(held, logprobs, 0.0)
+    return Student(
+        logprobs=_sum(logprobs, shard) + zero[:, None],
+        outside=_log_outside(local, columns, held, shard) + zero if outside else None,
+        square=_sum((2 * local).exp().sum(1), shard) * (2 * zero).exp() if square else None,
+        largest=_largest(local.detach(), shard),
+    )
+
+
+def spread(logits: Tensor, shard: VocabularyShard | None = None) -> Tensor:
+    """Standard deviation of each row of [N, V] over the whole vocabulary (of the population), detached."""
+    z = logits.detach().to(_precision(logits))
+    size = _sum(torch.full_like(z[:, 0], z.shape[1]), shard)
+    centred = z - (_sum(z.sum(1), shard) / size)[:, None]
+    return (_sum(centred.square().sum(1), shard) / size).sqrt()
+
+
+def _log_softmax(logits: Tensor, shard: VocabularyShard | None) -> tuple[Tensor, Tensor]:
+    """This rank's log-probabilities [N, V], and a zero [N] that is to be added to whatever is summed over ranks.
+
+    The normaliser belongs to the columns of all ranks, and a rank's backward pass only knows its own: the zero carries
+    the normaliser's gradient to where every rank has the whole sum.
+    """
+    dtype = _precision(logits)
+    if shard is None:
+        # torch's own kernels, forwards and backwards: without a teacher the bits are those of its cross-entropy
+        return torch.log_softmax(logits, 1, dtype=dtype), logits.new_zeros(logits.shape[0], dtype=dtype)
+    z = logits.to(dtype)
+    largest = _largest(z.detach(), shard)
+    normaliser = largest + _sum((z - largest[:, None]).exp().sum(1), shard).log()
+    return z - normaliser.detach()[:, None], normaliser.detach() - normaliser
+
+
+def _log_outside(local: Tensor, columns: Tensor, held: Tensor | None, shard: VocabularyShard | None) -> Tensor:
+    # from the others' own sum: one minus the columns' mass would lose all digits of a small rest
+    if held is None:
+        others = local.scatter(1, columns, -torch.inf)
+    else:
+        # a column of another rank points at this rank's first id, which it must leave alone
+        away = torch.zeros_like(local, dtype=torch.bool)
+        away = away.int().scatter_add_(1, columns, held.int()).bool()
+        others = local.masked_fill(away, -torch.inf)
+    return _sum(others.exp().sum(1), shard).clamp_min(torch.finfo(local.dtype).tiny).log()
+
+
+def _largest(local: Tensor, shard: VocabularyShard | None) -> Tensor:
+    largest = local.amax(1)
+    if shard is not None:
+        largest = collectives.all_reduce(largest, "max", shard.group)
+    return largest
+
+
+def _sum(part: Tensor, shard: VocabularyShard | None) -> Tensor:
+    if shard is None:
+        return part
+    total: Tensor = _GroupSum.apply(part, shard.group)
+    return total
+
+
+def _precision(logits: Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
+class _GroupSum(torch.autograd.Function):
+    """Sum over a group whose ranks go on to compute the same number: each takes that number's gradient as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, group: ProcessGroup) -> Tensor:
+        del ctx
+        total: Tensor = collectives.all_reduce(part, "sum", group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        del ctx
+        return gradient, None

@@ -1,0 +1,16 @@
+"""The per-position columns of a logit store that an objective needs beside the distributions themselves."""
+
+from __future__ import annotations
+
+from pdforge.recipe.parts.objective import AdaKDSpread, NormKD, Objective
+
+SPREAD = "standard_deviation"
+"""Standard deviation of the teacher's logits over its vocabulary."""
+ENTROPY = "entropy"
+"""Entropy of the teacher's full softmax at τ=1, in nats."""
+
+
+def required_columns(objective: Objective) -> frozenset[str]:
+    """Names of the columns that must have been captured."""
+    spread = isinstance(objective.temperature, NormKD | AdaKDSpread)
+    return frozenset(([SPREAD] if spread else []) + ([ENTROPY] if objective.token_filter is not None else []))
