@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from pdforge.cli.options import JsonOption
 from pdforge.cli.render.as_json import to_json
+from pdforge.cli.render.plain import plural
 from pdforge.recipe.gallery import gallery_directory, gallery_names
 from pdforge.recipe.load import load_recipes
 
 
 def recipes_command(as_json: JsonOption = False) -> None:
     """List the recipes that come with pdforge; every command takes their names.
+
+    With how many runs each stands for; `--json` names their variants.
 
     ```
     pdforge recipes
@@ -30,7 +29,7 @@ def recipes_command(as_json: JsonOption = False) -> None:
     if as_json:
         sys.stdout.write(to_json({"directory": str(gallery_directory()), "recipes": rows}) + "\n")
         return
-    table = Table("name", "variants", "description", box=None, pad_edge=False)
+    width = max(len(str(row["name"])) for row in rows)
     for row in rows:
-        table.add_row(Text(str(row["name"])), Text(", ".join(row["variants"])), Text(str(row["description"])))
-    Console(highlight=False).print(table)
+        runs = plural(len(row["variants"]) or 1, "run")
+        sys.stdout.write(f"{row['name']:<{width}}  {runs:>7}  {row['description']}\n")

@@ -111,6 +111,8 @@ def _type(schema: dict[str, Any], parts: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         items = schema.get("items") or schema["prefixItems"][0]
         return f"list of {_value(items, parts)}"
+    if schema["type"] == "object":
+        return f"mapping to {_value(schema['additionalProperties'], parts)}"
     return _TYPES[schema["type"]]
 
 

@@ -23,11 +23,12 @@ COMPOSITION = ("extends", "variants", "sweep")
 
 @dataclass(frozen=True)
 class Shape:
-    """What may stand at a place: a model, one of several told apart by `discriminator`, a list, or a scalar."""
+    """What may stand at a place: a model, one of several told apart by `discriminator`, items, or a scalar."""
 
     models: tuple[type[Model], ...] = ()
     discriminator: str | None = None
     item: Any = None
+    """Type of what a list or a mapping with keys of any name holds."""
     forms: dict[str, Shape] = field(default_factory=dict)
     """By label, where values of several forms are told apart by looking at them (a number or a mapping)."""
 
@@ -73,6 +74,8 @@ def shape_of(annotation: Any, discriminator: str | None = None) -> Shape:
         return Shape(models, discriminator, next((shape.item for shape in shapes if shape.item), None))
     if origin in (list, tuple):
         return Shape(item=get_args(annotation)[0])
+    if origin is dict:
+        return Shape(item=get_args(annotation)[1])
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return Shape((annotation,))
     return Shape()
@@ -121,7 +124,7 @@ def site(location: tuple[str | int, ...]) -> Site:
     for part in location:
         if shape.discriminator or shape.forms:
             shape = shape.member(part)
-        elif isinstance(part, int):
+        elif isinstance(part, int) or shape.item:
             path.append(part)
             shape = shape_of(shape.item)
         elif len(shape.models) == 1:

@@ -71,8 +71,10 @@ def test_explain() -> None:
     assert "did you mean PD1" in done.stderr
 
 
-def test_recipes_lists_the_gallery() -> None:
-    done = pdforge("recipes")
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:] if not line.startswith(" ")] == gallery_names()
+def test_recipes_lists_the_gallery_with_one_line_each() -> None:
+    lines = pdforge("recipes", COLUMNS="60").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == gallery_names()
+    assert "pd_star " in next(line for line in lines if "Best configuration of the design-space study" in line)
     printed = json.loads(pdforge("recipes", "--json").stdout)
-    assert {"pd_star", "quickstart"} <= {row["name"] for row in printed["recipes"]}
+    assert [row["name"] for row in printed["recipes"]] == gallery_names()
+    assert next(row for row in printed["recipes"] if row["name"] == "quickstart")["variants"] == ["lm", "pd"]

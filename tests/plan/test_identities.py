@@ -81,7 +81,7 @@ OTHERS = [
     ("objective.alpha.warmup", "20%", TRAIN),
     ("objective.alpha.decay", "2%", TRAIN),
     ("teacher.truncation", "{kind: sample, draws: 20}", CAPTURE),
-    ("expect", "[{metric: heldout_loss, value: 2.5, source: an earlier run}]", NOTHING),
+    ("expect", "[{source: an earlier run, values: {heldout_loss: 2.5}}]", NOTHING),
 ]
 TABLE = [
     *OTHERS,

@@ -194,7 +194,7 @@ MISTAKES = {
     ),
     "expectation without a source": (
         "student:\n",
-        "expect: [¦{metric: heldout_loss, value: 2.5}]\nstudent:\n",
+        "expect: [¦{values: {heldout_loss: 2.5}}]\nstudent:\n",
         "PD004",
         "lacks source",
         "Who says so",

@@ -61,13 +61,13 @@ class Evaluate(Model):
 
 
 class Expectation(Model):
-    """What a run should reach; the report sets the result beside it."""
+    """What a run should reach: one row of a table. The report sets the results beside it."""
 
-    metric: Text
-    """`heldout_loss`, or the name of a task or of a mean over tasks."""
-    value: Real
-    """The value to reach."""
-    tolerance: Annotated[Real, Field(ge=0)] | None = None
-    """How far from it a result may be; by default that is not judged."""
     source: Text
     """Who says so: a table of a paper, an earlier run."""
+    step: Count | None = None
+    """Step of the student's training that the values are of; by default the last one."""
+    values: Annotated[dict[Text, Real], Field(min_length=1, max_length=1000)]
+    """By metric: `heldout_loss`, or the name of a task or of a mean over tasks."""
+    tolerance: Annotated[Real, Field(ge=0)] | None = None
+    """How far from a value a result may be; by default that is not judged."""
