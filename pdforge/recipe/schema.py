@@ -72,10 +72,8 @@ def shape_of(annotation: Any, discriminator: str | None = None) -> Shape:
         shapes = [shape_of(argument) for argument in get_args(annotation)]
         models = tuple(model for shape in shapes for model in shape.models)
         return Shape(models, discriminator, next((shape.item for shape in shapes if shape.item), None))
-    if origin in (list, tuple):
-        return Shape(item=get_args(annotation)[0])
-    if origin is dict:
-        return Shape(item=get_args(annotation)[1])
+    if origin in (list, tuple, dict):
+        return Shape(item=get_args(annotation)[1 if origin is dict else 0])
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return Shape((annotation,))
     return Shape()
