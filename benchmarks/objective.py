@@ -3,8 +3,9 @@
     python benchmarks/objective.py [--repeats 5] [--device cpu|cuda] [--json]
 
 One process, one thread on a CPU, variants interleaved; a time is the smallest of all repeats (CPU time on a CPU, events
-on a GPU), memory the largest sum of live tensors above what lived before. Every figure is a ratio to a baseline of the
-same run. The memory of a loss includes what it is given of the teacher. A step is forward, chunked head with loss, backward and AdamW of a small decoder with a vocabulary of 32,768.
+on a GPU), memory the largest sum of live tensors above what lived before; that of a loss includes what it is given of
+the teacher. Every figure is a ratio to a baseline of the same run. A step is forward, chunked head with loss, backward
+and AdamW of a small decoder with a vocabulary of 32,768.
 """
 
 from __future__ import annotations
@@ -265,7 +266,9 @@ class HandWritten(torch.autograd.Function):
     """KLD with a renormalised tail and a backward pass by hand: what the plain code has to beat."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, labels: Tensor, teacher: Teacher, alpha: Tensor, tau: Tensor) -> Tensor:
+    def forward(  # noqa: PLR0917 - autograd passes by position
+        ctx: Any, z: Tensor, labels: Tensor, teacher: Teacher, alpha: Tensor, tau: Tensor
+    ) -> Tensor:
         log_w = (teacher.logprobs / tau).log_softmax(1)
         w = log_w.exp()
         columns = torch.cat([labels[:, None], teacher.ids], 1)

@@ -107,7 +107,8 @@ def learning_rate_phases(schedule: LearningRateSchedule, total: int) -> tuple[in
 
 def _trapezoid(step: int, total: int, warmup: float, decay: float) -> float:
     """0 → 1 linearly, 1, 1 → 0 along a cosine; in [0, 1]."""
-    up, down = round(warmup * total), round(decay * total)
+    up = min(total, round(warmup * total))
+    down = min(total - up, round(decay * total))
     if step <= up:
         return step / up
     if step <= total - down:

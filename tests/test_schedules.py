@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from pdforge.recipe.models import AlphaSchedule, LearningRateSchedule
-from pdforge.schedules import alpha_at, is_zero, learning_rate_factor
+from pdforge.recipe.models import AlphaSchedule, LearningRateSchedule, Temperature
+from pdforge.schedules import alpha_at, is_zero, learning_rate_factor, temperature_at
 
 _alpha = TypeAdapter(AlphaSchedule).validate_python
+_temperature = TypeAdapter(Temperature).validate_python
 _rate = TypeAdapter(LearningRateSchedule).validate_python
 
 
@@ -62,6 +66,66 @@ def test_alpha_stays_in_bounds(schedule, total) -> None:
     assert all(0 <= value <= 1 for value in curve)
     if is_zero(_alpha(schedule)):
         assert curve == [0] * total
+
+
+@given(schedule=_schedules, total=st.integers(2, 200))
+def test_alpha_is_continuous(schedule, total) -> None:
+    """Between steps, no schedule but the square wave moves faster than its own slope."""
+    typed = _alpha(schedule)
+    curve = _curve(schedule, total)
+    largest = max(abs(b - a) for a, b in pairwise(curve))
+    peak = getattr(typed, "peak", 0.0)
+    match typed.schedule:
+        case "constant":
+            slope = 0.0
+        case "wsd" | "wsd_beta":
+            up = min(total, round(typed.warmup * total))
+            down = min(total - up, round(typed.decay * total))
+            slope = peak * max(1 / up if up else 0, math.pi / 2 / down if down else 0)
+        case "cosine":
+            slope = peak * math.pi / 2 / (total - 1)
+        case "period":
+            slope = peak
+        case _:
+            slope = peak / (total - 1)
+    assert largest <= slope + 1e-12
+
+
+@given(
+    warmup=st.floats(0, 1), rest=st.floats(0, 1), peak=st.floats(0.01, 1), total=st.integers(1, 300), kind=st.booleans()
+)
+def test_phases_of_wsd_add_up(warmup, rest, peak, total, kind) -> None:
+    """Warm-up, plateau and decay cover every step once, and each has the sum that its shape gives it."""
+    fields = {"schedule": "wsd_beta" if kind else "wsd", "peak": peak, "warmup": warmup, "decay": rest * (1 - warmup)}
+    curve = _curve(fields, total)
+    curve = [1 - a for a in curve] if kind else curve
+    up = min(total, round(warmup * total))
+    down = min(total - up, round(rest * (1 - warmup) * total))
+    assert sum(curve[:up]) == pytest.approx(peak * (up + 1) / 2 if up else 0, abs=1e-9)
+    assert curve[up : total - down] == pytest.approx([peak] * (total - up - down))
+    assert sum(curve[total - down :]) == pytest.approx(peak * (down - 1) / 2 if down else 0, abs=1e-9)
+
+
+@given(cycles=st.integers(1, 20), each=st.integers(1, 20), high=st.integers(0, 20), peak=st.floats(0, 1))
+def test_period_is_high_for_its_duty(cycles, each, high, peak) -> None:
+    high = min(high, each)
+    curve = _curve({"schedule": "period", "peak": peak, "cycles": cycles, "duty": high / each}, cycles * each)
+    assert sum(curve) == pytest.approx(peak * high * cycles, rel=1e-9, abs=peak * cycles + 1e-9)
+    assert set(curve) <= {0.0, peak}
+
+
+@given(schedule=_schedules, total=st.integers(1, 100), low=st.floats(0.1, 100), high=st.floats(0.1, 100))
+def test_temperature_follows_the_same_schedules(schedule, total, low, high) -> None:
+    typed = _temperature({"kind": "scheduled", "low": low, "high": high, "along": schedule})
+    for step, value in enumerate(_curve(schedule, total), 1):
+        got = temperature_at(typed, step, total)
+        assert got == pytest.approx(low + (high - low) * value)
+        assert min(low, high) - 1e-9 <= got <= max(low, high) + 1e-9
+
+
+def test_temperature_of_one_value_or_of_each_position() -> None:
+    assert temperature_at(_temperature(2.5), 3, 10) == 2.5
+    assert temperature_at(_temperature({"kind": "adakd_h"}), 3, 10) is None
 
 
 def test_a_step_outside_the_run_is_refused() -> None:
