@@ -86,6 +86,16 @@ class StageDirectory:
         """Locked (flock) while an attempt runs."""
         return self.path / "lock"
 
+    @property
+    def submissions(self) -> Path:
+        """`0001.json`, …: the jobs that a scheduler was given for the stage; the last one counts."""
+        return self.path / "submissions"
+
+    @property
+    def scheduler(self) -> Path:
+        """Job scripts, pickles and output of batch jobs."""
+        return self.path / "scheduler"
+
     def attempt(self, number: int) -> AttemptDirectory:
         """The directory of the attempt of that number (from 1)."""
         return AttemptDirectory(self.attempts / f"{number:04d}")
@@ -152,6 +162,11 @@ class RunDirectory:
     def plan(self) -> Path:
         """The plan (`pdforge.plan.model.Plan`)."""
         return self.path / "plan.json"
+
+    @property
+    def code(self) -> Path:
+        """The pdforge packages that jobs of the run were submitted with, each below the hash of its content."""
+        return self.path / "code"
 
     @property
     def driver(self) -> Path:

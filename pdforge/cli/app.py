@@ -31,6 +31,7 @@ COMMANDS = {
     "status": "Runs",
     "logs": "Runs",
     "cancel": "Runs",
+    "resume": "Runs",
     "ls": "Runs",
     "report": "Results",
     "store": "Results",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pdforge.cli.options import ProcessesOption, ProfileOption, RootOption, SetOption, TargetsArgument, VariantOption
+from pdforge.cli.options import ClusterOption, ProcessesOption, RootOption, SetOption, TargetsArgument, VariantOption
 
 KillOption = Annotated[bool, typer.Option("--kill", help="Kill the stages at once: they save nothing more.")]
 
@@ -17,7 +17,7 @@ def cancel_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     kill: KillOption = False,
 ) -> None:
@@ -34,7 +34,7 @@ def cancel_command(
         storage,
         variants=variant or (),
         overrides=overrides or (),
-        profile=profile,
+        cluster=cluster,
         processes=processes,
     )
     cancelled = cancel(plans, storage, kill=kill)
@@ -42,5 +42,7 @@ def cancel_command(
         typer.echo(f"{title}: {'killed' if kill else 'asked to save and end'}")
     for pid in cancelled.drivers:
         typer.echo(f"process {pid}, which started it: asked to end")
-    if not cancelled.stages and not cancelled.drivers:
+    if cancelled.jobs:
+        typer.echo(f"SLURM jobs cancelled: {', '.join(cancelled.jobs)}")
+    if not cancelled.stages and not cancelled.drivers and not cancelled.jobs:
         typer.echo("nothing runs")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pdforge.cli.options import ProcessesOption, ProfileOption, RecipeArgument, RootOption, SetOption, VariantOption
+from pdforge.cli.options import ClusterOption, ProcessesOption, RecipeArgument, RootOption, SetOption, VariantOption
 from pdforge.layout import StageDirectory, storage_root
 
 OutOption = Annotated[
@@ -23,7 +23,7 @@ def compile_command(
     overrides: SetOption = None,
     root: RootOption = None,
     out: OutOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
 ) -> None:
     """Write the job directory of every stage, and start nothing.
@@ -33,14 +33,14 @@ def compile_command(
     """
     from pdforge.compile import write_stage  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.plan.build import make_plans  # noqa: PLC0415
+    from pdforge.plan.clusters import find_profile  # noqa: PLC0415
     from pdforge.plan.model import merged_stages  # noqa: PLC0415
-    from pdforge.plan.profile import find_profile  # noqa: PLC0415
     from pdforge.plan.runnable import require_supported  # noqa: PLC0415
     from pdforge.recipe.load import load_recipes  # noqa: PLC0415
 
     storage = storage_root(out or root)
     loaded = load_recipes(recipe, variants=variant or (), overrides=overrides or ())
-    plans = make_plans(loaded, find_profile(profile, processes), storage)
+    plans = make_plans(loaded, find_profile(cluster, processes), storage)
     require_supported(plans)
     open_stages = []
     for stage in merged_stages(plans):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pdforge.cli.options import ProcessesOption, ProfileOption, RootOption, SetOption, TargetArgument, VariantOption
+from pdforge.cli.options import ClusterOption, ProcessesOption, RootOption, SetOption, TargetArgument, VariantOption
 
 StageArgument = Annotated[
     str | None,
@@ -28,7 +28,7 @@ def logs_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     follow: FollowOption = False,
     rank: RankOption = None,
@@ -51,7 +51,7 @@ def logs_command(
         storage,
         variants=variant or (),
         overrides=overrides or (),
-        profile=profile,
+        cluster=cluster,
         processes=processes,
     )
     stages = merged_stages(plans)

@@ -49,8 +49,8 @@ RootOption = Annotated[
 ]
 """Default None; `pdforge.layout.storage_root` resolves it."""
 
-ProfileOption = Annotated[
-    str, typer.Option("--profile", "-p", metavar="NAME", help="The cluster profile: where the stages run.")
+ClusterOption = Annotated[
+    str, typer.Option("--cluster", "-c", metavar="NAME", help="The cluster profile: where the stages run.")
 ]
 """Default "local"."""
 

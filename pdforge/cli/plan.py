@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from pdforge.cli.options import (
+    ClusterOption,
     JsonOption,
     ProcessesOption,
-    ProfileOption,
     RecipeArgument,
     RootOption,
     SetOption,
@@ -33,7 +33,7 @@ def plan_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,9 +44,9 @@ def plan_command(
     Example: `pdforge plan quickstart --set objective.temperature=2`
     """
     from pdforge.plan.build import make_plans  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.clusters import find_profile  # noqa: PLC0415
     from pdforge.plan.content import written_fingerprint  # noqa: PLC0415
     from pdforge.plan.page import done_keys, print_plans  # noqa: PLC0415
-    from pdforge.plan.profile import find_profile  # noqa: PLC0415
     from pdforge.recipe.load import load_recipes  # noqa: PLC0415
     from pdforge.store.corpus import fingerprint  # noqa: PLC0415
 
@@ -61,7 +61,7 @@ def plan_command(
             unread.append(error)
             return written_fingerprint(corpora)
 
-    plans = make_plans(loaded, find_profile(profile, processes), storage, fingerprint_of=fingerprint_of)
+    plans = make_plans(loaded, find_profile(cluster, processes), storage, fingerprint_of=fingerprint_of)
     warnings = list(dict.fromkeys(warning for one in loaded for warning in one.warnings))
     if as_json:
         page = {

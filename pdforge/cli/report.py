@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from pdforge.cli.options import (
+    ClusterOption,
     JsonOption,
     ProcessesOption,
-    ProfileOption,
     RootOption,
     SetOption,
     TargetsArgument,
@@ -31,7 +31,7 @@ def report_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,7 +47,7 @@ def report_command(
         storage,
         variants=variant or (),
         overrides=overrides or (),
-        profile=profile,
+        cluster=cluster,
         processes=processes,
     )
     if as_json:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pdforge.cli.options import (
+    ClusterOption,
     ProcessesOption,
-    ProfileOption,
     RootOption,
     SetOption,
     TargetsArgument,
@@ -39,7 +39,7 @@ def run_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     retry: RetryOption = False,
 ) -> None:
@@ -61,7 +61,7 @@ def run_command(
         storage,
         variants=variant or (),
         overrides=overrides or (),
-        profile=profile,
+        cluster=cluster,
         processes=processes,
     )
     require_runnable(plans)

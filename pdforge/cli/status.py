@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pdforge.cli.options import JsonOption, ProcessesOption, ProfileOption, RootOption, SetOption, VariantOption
+from pdforge.cli.options import ClusterOption, JsonOption, ProcessesOption, RootOption, SetOption, VariantOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +31,7 @@ def status_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     watch: WatchOption = False,
     as_json: JsonOption = False,
@@ -50,7 +50,7 @@ def status_command(
         storage,
         variants=variant or (),
         overrides=overrides or (),
-        profile=profile,
+        cluster=cluster,
         processes=processes,
     )
 
@@ -90,6 +90,8 @@ def _table(runs: list[RunStatus]) -> RenderableType:
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         for stage in run.stages:
             details = describe(stage.progress) if stage.state in ("running", "stopped") else stage.error
+            if stage.jobs and stage.state in ("running", "waiting", "unknown"):
+                details = f"{details}  {stage.jobs}".strip()
             if stage.state == "failed" and stage.log:
                 details += f"\n{_relative(stage.log)}"
             attempt = f"attempt {stage.attempt}" if stage.attempt > 1 else ""

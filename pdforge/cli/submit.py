@@ -1,17 +1,18 @@
-"""`pdforge submit`: the same as `run`, in the background."""
+"""`pdforge submit`: have recipes carried out, and leave."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pdforge.cli.options import (
+    ClusterOption,
     JsonOption,
     ProcessesOption,
-    ProfileOption,
     RootOption,
     SetOption,
     TargetsArgument,
@@ -22,6 +23,11 @@ from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
     from pdforge.launch.detach import Submitted
+    from pdforge.plan.model import Plan
+
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print what SLURM would get, byte for byte; submit and write nothing.")
+]
 
 
 def submit_command(
@@ -30,17 +36,19 @@ def submit_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    profile: ProfileOption = "local",
+    cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     retry: RetryOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run recipes here in the background: goes on when this terminal is closed. What runs already is left alone.
+    """Give recipes to a cluster, or run them here in the background. What runs already is left alone.
 
-    Example: `pdforge submit quickstart && pdforge status quickstart --watch`
+    Submitting again attaches to what runs, and starts only what is missing.
+
+    Example: `pdforge submit --cluster slurm quickstart && pdforge status quickstart --watch`
     """
-    from pdforge.launch.detach import submit  # noqa: PLC0415 - keeps `--help` quick
-    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415
+    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
     storage = root_of(targets, root)
@@ -49,41 +57,77 @@ def submit_command(
         storage,
         variants=variant or (),
         overrides=overrides or (),
-        profile=profile,
+        cluster=cluster,
         processes=processes,
     )
     require_runnable(plans)
-    submitted = submit(plans, storage, retry=retry)
+    if any(plan.profile.executor == "slurm" for plan in plans):
+        _submit_to_slurm(plans, storage, dry_run=dry_run, as_json=as_json)
+        return
+    _submit_here(plans, storage, retry=retry, as_json=as_json)
+
+
+def _submit_to_slurm(plans: list[Plan], root: Path, *, dry_run: bool, as_json: bool) -> None:
+    from pdforge.launch.environment import require_secrets  # noqa: PLC0415 - as above
+    from pdforge.launch.graph import dry_run as scripts  # noqa: PLC0415
+    from pdforge.launch.graph import submit_graph  # noqa: PLC0415
+
+    if dry_run:
+        for title, command, text in scripts(plans, root):
+            typer.echo(f"# {title}: {shlex.join(command)}\n{text}")
+        return
+    require_secrets(plans)
+    stages = submit_graph(plans, root)
+    runs = [root / plan.directory for plan in plans]
+    if as_json:
+        rows = [{"title": stage.title, "state": stage.state, "jobs": stage.jobs} for stage in stages]
+        typer.echo(json.dumps({"stages": rows, "runs": [str(run) for run in runs]}, indent=1))
+        return
+    width = max(len(stage.title) for stage in stages)
+    for stage in stages:
+        jobs = ", ".join(stage.jobs)
+        typer.echo(f"{stage.title:{width}}  {stage.state}{f'  job {jobs}' if jobs else ''}")
+    typer.echo("")
+    _print_commands(runs, root)
+
+
+def _submit_here(plans: list[Plan], root: Path, *, retry: bool, as_json: bool) -> None:
+    from pdforge.launch.detach import submit  # noqa: PLC0415 - as above
+
+    submitted = submit(plans, root, retry=retry)
     if as_json:
         _print_json(submitted)
+    elif submitted.state == "done":
+        typer.echo("Everything is done already.\n")
+        _print_commands(submitted.runs, root, only=("report",))
     else:
-        _print(submitted, storage)
+        what = "Submitted" if submitted.state == "submitted" else "Runs already"
+        typer.echo(f"{what}: process {submitted.pid}, its output in {submitted.log}\n")
+        _print_commands(submitted.runs, root)
 
 
 def _print_json(submitted: Submitted) -> None:
-    import json  # noqa: PLC0415 - as above
-
-    typer.echo(
-        json.dumps(
-            {
-                "state": submitted.state,
-                "driver": submitted.pid,
-                "log": str(submitted.log),
-                "runs": [str(run) for run in submitted.runs],
-            },
-            indent=1,
-        )
-    )
+    page = {
+        "state": submitted.state,
+        "driver": submitted.pid,
+        "log": str(submitted.log),
+        "runs": [str(run) for run in submitted.runs],
+    }
+    typer.echo(json.dumps(page, indent=1))
 
 
-def _print(submitted: Submitted, root: Path) -> None:
-    runs = shlex.join(run.name for run in submitted.runs)
-    where = runs if root == storage_root() else f"{runs} --root {shlex.quote(str(root))}"
-    if submitted.state == "done":
-        typer.echo(f"Everything is done already.\n\n  pdforge report {where}")
-        return
-    what = "Submitted" if submitted.state == "submitted" else "Runs already"
-    typer.echo(f"{what}: process {submitted.pid}, its output in {submitted.log}\n")
-    typer.echo(f"  watch   pdforge status {where} --watch")
-    typer.echo(f"  stop    pdforge cancel {where}")
-    typer.echo(f"  report  pdforge report {where}")
+def _print_commands(runs: list[Path], root: Path, only: tuple[str, ...] = ()) -> None:
+    """The exact commands to come back with."""
+    names = shlex.join(run.name for run in runs)
+    where = names if root == storage_root() else f"{names} --root {shlex.quote(str(root))}"
+    first = shlex.quote(str(runs[0])) if root != storage_root() else shlex.quote(runs[0].name)
+    commands = {
+        "watch": f"status {where} --watch",
+        "logs": f"logs {first} -f",
+        "stop": f"cancel {where}",
+        "go on": f"resume {where}",
+        "report": f"report {where}",
+    }
+    for what, command in commands.items():
+        if not only or what in only:
+            typer.echo(f"  {what:6}  pdforge {command}")

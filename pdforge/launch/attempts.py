@@ -13,7 +13,7 @@ def running_attempt(directory: StageDirectory) -> AttemptDirectory | None:
     if not attempts:
         return None
     record = read_attempt(attempts[-1])
-    processes = [rank.process for rank in read_ranks(attempts[-1]) if rank.state == "running"]
+    processes = [rank.process for rank in read_ranks(attempts[-1]) if rank.state == "running" and not rank.lost]
     if record and record.controller:
         processes.append(record.controller)
     return attempts[-1] if any(process.is_alive is not False for process in processes) else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from pdforge.errors import UsageError
 from pdforge.launch import local
 from pdforge.launch.attempts import request_stop, running_attempt
+from pdforge.launch.cancel_jobs import cancel_jobs
 from pdforge.launch.driver import find_driver
 from pdforge.launch.records import read_attempt
 from pdforge.layout import RunDirectory, StageDirectory
@@ -26,6 +27,8 @@ class Cancelled:
     """Titles."""
     drivers: list[int]
     """Processes of this host."""
+    jobs: list[str]
+    """Of a scheduler: cancelled, because they had nothing to save."""
 
 
 def cancel(plans: Sequence[Plan], root: Path, *, kill: bool = False) -> Cancelled:
@@ -41,19 +44,23 @@ def cancel(plans: Sequence[Plan], root: Path, *, kill: bool = False) -> Cancelle
     for pid in drivers:  # first: a driver must not go on to the next stage
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    stages = []
+    stages, jobs = cancel_jobs(plans, root, kill=kill)
     for stage in merged_stages(plans):
+        if stage.title in stages:
+            continue
         attempt = running_attempt(StageDirectory(root / stage.directory))
         record = read_attempt(attempt) if attempt else None
-        if attempt is None or (record and record.driver.is_alive and record.driver.pid not in drivers):
+        if attempt is None or (
+            record and record.driver and record.driver.is_alive and record.driver.pid not in drivers
+        ):
             continue  # not started, or started for another run that shares it
         request_stop(attempt)
-        if kill and record and not record.driver.is_here:
+        if kill and driver and not driver.is_here:
             raise UsageError(
-                f"`{stage.title}` runs on {record.driver.host}: it was asked to save and end",
-                remedy=f"to kill it, give the same command on {record.driver.host}",
+                f"`{stage.title}` runs on {driver.host}: it was asked to save and end",
+                remedy=f"to kill it, give the same command on {driver.host}",
             )
         if kill:
             local.kill(attempt)
         stages.append(stage.title)
-    return Cancelled(stages, drivers)
+    return Cancelled(stages, drivers, jobs)

@@ -11,6 +11,7 @@ from typing import Protocol
 from pdforge.errors import EnvironmentFault, StageFailed
 from pdforge.launch import local
 from pdforge.launch.attempts import high_water, request_stop, running_attempt
+from pdforge.launch.budget import fruitless
 from pdforge.launch.driver import register, registered
 from pdforge.launch.lock import Lock, is_locked, try_lock
 from pdforge.launch.outcome import judge, stage_failed
@@ -20,8 +21,6 @@ from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write
 from pdforge.plan.model import Plan, Stage, merged_stages
 
 PERIOD_S = 0.2
-MAX_FRUITLESS = 3
-"""Failed starts of a stage in a row, without one step gained, after which it is not started again by itself."""
 
 OnEvent = Callable[[StageStatus], None]
 WriteStage = Callable[[Stage, Path], object]
@@ -106,8 +105,10 @@ class Drive:
 
     def _start(self, stage: Stage, directory: StageDirectory, lock: Lock) -> tuple[AttemptDirectory, Running]:
         reached = high_water(directory)
-        if not self.retry:
-            refuse_fruitless(stage, directory, reached)
+        if not self.retry and (why := fruitless(directory)):
+            raise StageFailed(
+                f"stage `{stage.title}` is not started again: {why}", remedy="remove the cause, then add --retry"
+            )
         write_stage = self.write_stage
         if write_stage is None:
             from pdforge.compile import write_stage as compile_stage  # noqa: PLC0415 - templates: only where needed
@@ -168,27 +169,6 @@ def write_runs(plans: Sequence[Plan], root: Path) -> None:
             ) from error
 
 
-def refuse_fruitless(stage: Stage, directory: StageDirectory, reached: int) -> None:
-    """Refuse to start what failed the last times without gaining a step.
-
-    Raises:
-        StageFailed: it did.
-    """
-    fruitless = 0
-    for attempt in reversed(directory.all_attempts()):
-        record, outcome = read_attempt(attempt), judge(attempt)
-        if record is None or outcome.state != "failed" or outcome.interrupted or record.high_water < reached:
-            break
-        fruitless += 1
-    if fruitless >= MAX_FRUITLESS:
-        last = judge(directory.all_attempts()[-1])
-        raise StageFailed(
-            f"stage `{stage.title}` is not started again: its last {fruitless} starts failed without gaining a step "
-            f"(step {reached}); {last.error}\nlog: {last.log}",
-            remedy="remove the cause, then add --retry",
-        )
-
-
 def _driven_by_another(attempt: AttemptDirectory) -> bool:
     record = read_attempt(attempt)
-    return record is not None and record.driver.is_alive is True
+    return record is not None and record.driven_elsewhere

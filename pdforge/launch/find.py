@@ -8,7 +8,6 @@ from pathlib import Path
 from pdforge.errors import UsageError
 from pdforge.layout import RunDirectory, storage_root
 from pdforge.plan.model import Plan, Stage
-from pdforge.plan.profile import find_profile
 
 
 def root_of(targets: Sequence[str], option: Path | None) -> Path:
@@ -26,7 +25,7 @@ def find_targets(
     *,
     variants: Sequence[str] = (),
     overrides: Sequence[str] = (),
-    profile: str = "local",
+    cluster: str = "local",
     processes: int | None = None,
 ) -> list[Plan]:
     """The plans of all that the targets name (recipes, or runs), each run once.
@@ -35,9 +34,10 @@ def find_targets(
         UsageError: a run lies below another storage root, or its plan cannot be read.
         RecipeError: findings in a recipe.
     """
-    from pdforge.plan.find import find_plans  # noqa: PLC0415 - the recipe language: not for `ls` and `--help`
+    from pdforge.plan.clusters import find_profile  # noqa: PLC0415 - the recipe language: not for `ls` and `--help`
+    from pdforge.plan.find import find_plans  # noqa: PLC0415
 
-    where = find_profile(profile, processes)
+    where = find_profile(cluster, processes)
     plans: dict[str, Plan] = {}
     for target in targets:
         run = Path(target)

@@ -15,6 +15,7 @@ from submitit.local.local import LocalJob
 
 from pdforge.errors import UsageError
 from pdforge.launch import task
+from pdforge.launch.join import ATTEMPT_VARIABLE
 from pdforge.launch.lock import Lock
 from pdforge.launch.process import ProcessId, kill_group
 from pdforge.launch.records import AttemptRecord, read_attempt, read_ranks, write_attempt
@@ -55,7 +56,7 @@ def start(
     )
     write_attempt(attempt, record)
     executor = _Executor(attempt, processes, lock)
-    executor.submit(RankTask(str(attempt.path), task.ENTRY))
+    executor.submit(RankTask(str(stage.path), task.ENTRY))
     write_attempt(attempt, record.model_copy(update={"controller": ProcessId.of(executor.controller.pid)}))
     return attempt, LocalAttempt(executor.controller)
 
@@ -113,6 +114,7 @@ class _Executor(submitit.LocalExecutor):  # type: ignore[misc]
             # the host's name need not resolve, and ranks of one machine have no business on its network
             "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
             **os.environ,
+            ATTEMPT_VARIABLE: str(self._attempt.number),
             "SUBMITIT_EXECUTOR": "local",
             "SUBMITIT_LOCAL_COMMAND": command,
             "SUBMITIT_LOCAL_NTASKS": str(self._processes),

@@ -11,7 +11,7 @@ from pathlib import Path
 from pdforge.errors import UsageError
 from pdforge.launch.attempts import running_attempt
 from pdforge.launch.outcome import judge
-from pdforge.launch.status import State, stage_status
+from pdforge.launch.status import State, stage_statuses
 from pdforge.layout import AttemptDirectory, StageDirectory
 from pdforge.plan.model import Stage
 
@@ -33,7 +33,7 @@ def busiest_stage(stages: Sequence[Stage], root: Path) -> Stage:
     Raises:
         UsageError: none was ever started.
     """
-    states = {stage.key: stage_status(stage, root) for stage in stages}
+    states = stage_statuses(stages, root)
     order: tuple[State, ...] = ("running", "failed", "unknown", "stopped", "done")
     for state in order:
         found = [stage for stage in stages if states[stage.key].state == state and states[stage.key].attempt]

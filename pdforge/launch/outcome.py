@@ -31,11 +31,13 @@ class Outcome:
     """Killed as a whole, from outside: says nothing about the stage."""
 
 
-def judge(attempt: AttemptDirectory) -> Outcome:
+def judge(attempt: AttemptDirectory) -> Outcome:  # noqa: PLR0911 - one line a case
     """The outcome of an attempt that has ended."""
     if attempt.stage.done.exists():
         return Outcome("done")
-    ranks = read_ranks(attempt)
+    ranks, how = read_ranks(attempt), read_attempt(attempt)
+    if how and how.refused:
+        return Outcome("failed", how.refused, log=attempt.controller_log)
     if attempt.stop.exists() and not any(rank.state == "failed" and not _is_consequence(rank) for rank in ranks):
         return Outcome("stopped")
     guilty = _first_to_fail(ranks)

@@ -42,11 +42,13 @@ class RankRecord(BaseModel):
     started: float
     """Unix seconds."""
     ended: float | None = None
+    lost: bool = False
+    """Somebody who can tell says that its process is gone: its attempt is over."""
 
     @property
     def vanished(self) -> bool:
         """It says that it runs, and does not: something killed it."""
-        return self.state == "running" and self.process.is_alive is False
+        return self.state == "running" and (self.lost or self.process.is_alive is False)
 
 
 class AttemptRecord(BaseModel):
@@ -54,18 +56,33 @@ class AttemptRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    executor: Literal["local"]
+    executor: Literal["local", "slurm"]
     processes: int
     master_address: str
     master_port: int
-    driver: ProcessId
-    """Who started it."""
+    driver: ProcessId | None = None
+    """Who started it; None: a scheduler did."""
     controller: ProcessId | None = None
     """The parent of the ranks, leader of their process group; None until it has been started."""
     high_water: int
     """The furthest step that any earlier attempt of the stage reached."""
     started: float
     """Unix seconds."""
+    job: str = ""
+    """SLURM: the job's id (of an array: this task's own)."""
+    restart: int = 0
+    """SLURM: how often the job was requeued before."""
+    nodes: list[str] = []
+    """SLURM: the hosts, first to last."""
+    ended: float | None = None
+    """SLURM: when the batch step saw its last rank end; unix seconds."""
+    refused: str = ""
+    """Why no work was done in it, nor will be by itself."""
+
+    @property
+    def driven_elsewhere(self) -> bool:
+        """Whether the process that started it lives, and may be another one than this."""
+        return self.driver is not None and self.driver.is_alive is True
 
 
 _Record = TypeVar("_Record", bound=BaseModel)
@@ -84,7 +101,11 @@ def write_attempt(attempt: AttemptDirectory, record: AttemptRecord) -> None:
 def read_ranks(attempt: AttemptDirectory) -> list[RankRecord]:
     """The records of the ranks that have started, in order."""
     ranks = sorted(int(path.stem.removeprefix("rank")) for path in attempt.path.glob("rank*.json"))
-    return [record for rank in ranks if (record := read_rank(attempt, rank))]
+    records = [record for rank in ranks if (record := read_rank(attempt, rank))]
+    how = read_attempt(attempt)
+    if how is None or how.ended is None:
+        return records
+    return [record.model_copy(update={"lost": True}) for record in records]
 
 
 def read_rank(attempt: AttemptDirectory, rank: int) -> RankRecord | None:

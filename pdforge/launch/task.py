@@ -1,8 +1,8 @@
 """What submitit runs in every rank: the job directory's stage, with its state, its errors and its output on record.
 
-The pickle holds the attempt's directory and a name; what is to be done, and from where, is read from the stage
-directory at every start. A signal handler here only sets a flag: saving inside it, on one rank, would deadlock the
-others.
+The pickle holds the stage's directory and a name; what is to be done, and from where, is read from the stage
+directory at every start, so that a pickle which a scheduler replays resumes. A signal handler here only sets a flag:
+saving inside it, on one rank, would deadlock the others.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from typing import TextIO
 
 import submitit
 
-from pdforge.errors import EnvironmentFault, ExitCode, PdforgeError
+from pdforge.errors import ExitCode, PdforgeError
+from pdforge.launch.join import array_share, join
 from pdforge.launch.process import ProcessId, die_with_parent
-from pdforge.launch.records import AttemptRecord, RankError, RankRecord, RankState, read_attempt, write_rank
+from pdforge.launch.records import AttemptRecord, RankError, RankRecord, RankState, write_rank
 from pdforge.launch.watchdog import Watchdog
-from pdforge.layout import AttemptDirectory
+from pdforge.layout import AttemptDirectory, StageDirectory
 from pdforge.stages import stop
 
 ENTRY = "pdforge.stages:main"
@@ -45,19 +46,20 @@ _LOCAL_CONTROLLER = "SUBMITIT_LOCAL_JOB_ID"
 class RankTask:
     """The callable that submitit pickles."""
 
-    attempt: str
-    """Attempt directory."""
+    stage: str
+    """Stage directory."""
     entry: str
     """`ENTRY`, when it was pickled."""
 
     def __call__(self) -> None:
         """Run the stage. Leaves by SystemExit, never returns: submitit stores no result beside the records."""
         _leave_with_controller()
+        os.umask(0o077)
         environment = submitit.JobEnvironment()
-        attempt = AttemptDirectory(Path(self.attempt))
-        how = read_attempt(attempt)
-        if how is None:
-            raise EnvironmentFault(f"{attempt.record} cannot be read")
+        attempt, how = join(StageDirectory(Path(self.stage)), environment.global_rank)
+        if how.refused:
+            print(f"pdforge: {how.refused}", file=sys.stderr)
+            sys.exit(ExitCode.FINDINGS)
         rank = environment.global_rank
         _export(how, rank=rank, local_rank=environment.local_rank, nodes=environment.num_nodes)
         log = _redirect_output(attempt.rank_log(rank))
@@ -154,10 +156,11 @@ def _leave_with_controller() -> None:
 
 def _export(how: AttemptRecord, *, rank: int, local_rank: int, nodes: int) -> None:
     """The environment of torch.distributed. CUDA_VISIBLE_DEVICES stays as it is: the stage takes device LOCAL_RANK."""
+    first, world = array_share(how.processes)
     os.environ.update(
-        RANK=str(rank),
+        RANK=str(first + rank),
         LOCAL_RANK=str(local_rank),
-        WORLD_SIZE=str(how.processes),
+        WORLD_SIZE=str(world),
         LOCAL_WORLD_SIZE=str(how.processes // nodes),
         MASTER_ADDR=how.master_address,
         MASTER_PORT=str(how.master_port),

@@ -3,43 +3,155 @@
 from __future__ import annotations
 
 import os
+from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from pdforge.errors import UsageError
+from pdforge.recipe.parts.base import Model
+from pdforge.recipe.units import Duration, Size, Text, parse_count
+
+Whole = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
+"""A number of things, at least one."""
 
 
-class Profile(BaseModel):
+class Container(Model):
+    """The container that the ranks run in; the batch script itself runs outside."""
+
+    image: Text
+    """An image as the runtime names it: a file, or `docker://…`."""
+    runtime: Literal["pyxis", "apptainer"] = "pyxis"
+    """pyxis hands the image to enroot through srun; apptainer is called as a command."""
+    mounts: tuple[Text, ...] = ()
+    """`SOURCE:TARGET` folders; the storage root is always mounted."""
+    python: Text = "python3"
+    """Python inside the image, with pdforge's requirements."""
+
+
+class Watchdog(Model):
+    """How long a stage may go without a sign of progress before its attempt is ended."""
+
+    tokenize: Duration = 1800
+    """Of tokenize."""
+    pretrain_teacher: Duration = 1800
+    """Of pretrain-teacher."""
+    capture: Duration = 1800
+    """Of capture."""
+    train: Duration = 1800
+    """Of train."""
+
+    def of(self, kind: str) -> int:
+        """Seconds, for a kind of stage."""
+        seconds: int = getattr(self, kind.replace("-", "_"))
+        return seconds
+
+
+class Profile(Model):
     """Where and on what the stages run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    executor: Literal["local"] = "local"
+    name: Text
+    """What `--cluster` calls it: the key in `clusters.yaml`."""
+    executor: Literal["local", "slurm"] = "local"
+    """`local`: processes of this machine; `slurm`: jobs of a SLURM cluster."""
     device: Literal["cpu", "cuda"] = "cpu"
-    processes: int = Field(default=1, ge=1)
-    """Processes of a training stage: one per GPU, or CPU processes talking gloo."""
+    """What the ranks compute on."""
+    nodes: Whole = 1
+    """Nodes of a training stage."""
+    processes_per_node: Whole = 1
+    """Processes of a stage on each node: one per GPU, or CPU processes that talk gloo."""
+    gpus: tuple[int, ...] = ()
+    """Local executor: the GPUs to use, by number; empty: all that are visible."""
+    gpus_per_node: Whole | None = None
+    """SLURM: GPUs to ask for on each node."""
+    cpus_per_node: Whole | None = None
+    """SLURM: CPU cores to ask for on each node, shared out among its processes."""
+    memory: Size | None = None
+    """SLURM: memory to ask for on each node."""
+    walltime: Duration = 24 * 3600
+    """SLURM: time limit of one job; a stage that takes longer saves, is requeued and goes on."""
+    signal_delay: Duration = 120
+    """SLURM: how long before the limit the ranks are told to save."""
+    partition: Text | None = None
+    """SLURM: partition; none: the scheduler's default."""
+    account: Text | None = None
+    """SLURM: account to charge."""
+    qos: Text | None = None
+    """SLURM: quality of service."""
+    constraint: Text | None = None
+    """SLURM: features that the nodes must have."""
+    exclude: tuple[Text, ...] = ()
+    """SLURM: nodes never to use."""
+    setup: tuple[Text, ...] = ()
+    """SLURM: shell lines that run on the first node before the ranks start (`module load cuda`)."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Variables for the ranks. Never for secrets: they are written into the job script."""
+    secrets: tuple[Text, ...] = ()
+    """Names of variables that must be set where the run is submitted; they reach the ranks by the environment only."""
+    container: Container | None = None
+    """SLURM: the container that the ranks run in."""
+    root: Text | None = None
+    """Storage root for runs with this profile, where neither --root nor $PDFORGE_ROOT is given."""
+    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
+    """SLURM: further options of sbatch, without dashes: `{mail-type: END, exclusive: true}`."""
+    srun: tuple[Text, ...] = ()
+    """SLURM: further arguments of srun."""
+    capture_tasks: Whole = 1
+    """SLURM: tasks of a job array that share a capture; 1: one job with all nodes."""
+    array_parallelism: Whole = 256
+    """SLURM: tasks of an array that may run at one time."""
+    watchdog: Watchdog = Watchdog()
+    """Limits on the age of the last sign of progress."""
+    restarts_without_progress: Whole = 3
+    """Starts of a stage in a row without a new step, shard or checkpoint, after which it is not started again."""
+    on_end: Text | None = None
+    """Shell command that is run when a run ends, with PDFORGE_RUN, PDFORGE_STAGE and PDFORGE_STATE set."""
+
+    @property
+    def processes(self) -> int:
+        """Processes of a training stage, on all nodes."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def threads(self) -> int | None:
+        """CPU cores of one process; None: as many as the machine shares out."""
+        return max(1, self.cpus_per_node // self.processes_per_node) if self.cpus_per_node else None
+
+    @property
+    def walltime_minutes(self) -> int:
+        """SLURM counts time limits in whole minutes."""
+        return ceil(self.walltime / 60)
+
+    def with_processes(self, processes: int | None) -> Profile:
+        """The profile with another number of processes of a training stage; unchanged for None.
+
+        Raises:
+            UsageError: they do not divide over the nodes.
+        """
+        if processes is None:
+            return self
+        if processes % self.nodes:
+            raise UsageError(
+                f"--processes {processes} does not divide over the {self.nodes} nodes of profile {self.name!r}",
+                remedy=f"accepted: multiples of {self.nodes}",
+            )
+        return self.model_copy(update={"processes_per_node": processes // self.nodes})
 
 
 def local_profile(processes: int | None = None) -> Profile:
     """This machine: one process per visible GPU, else two CPU processes (one on a single core)."""
     gpus = visible_gpus()
     return Profile(
-        name="local", device="cuda" if gpus else "cpu", processes=processes or gpus or min(2, os.cpu_count() or 1)
+        name="local",
+        device="cuda" if gpus else "cpu",
+        processes_per_node=processes or gpus or min(2, os.cpu_count() or 1),
     )
 
 
-def find_profile(name: str, processes: int | None = None) -> Profile:
-    """The profile of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name != "local":
-        raise UsageError(f"no cluster profile {name!r}", remedy="known profiles: local")
-    return local_profile(processes)
+def slurm_profile() -> Profile:
+    """A SLURM cluster as it stands: its default partition, one node, two CPU processes."""
+    return Profile(name="slurm", executor="slurm", processes_per_node=2, cpus_per_node=2)
 
 
 def visible_gpus() -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pdforge.diagnostics import Diagnostic, Place, Severity
+from pdforge.recipe.models import Model, Recipe
 from pdforge.recipe.schema import COMPOSITION, DISCRIMINATORS, Shape, Site, fields, site
 from pdforge.recipe.tree import Mapping, Node, Scalar, Sequence, dotted, locate, plain
 
@@ -39,13 +40,13 @@ _MUST_BE: dict[str, Callable[[dict[str, Any]], str]] = {
 """What completes `it must be …`, by pydantic's error type (units.py words its own errors the same way)."""
 
 
-def diagnose(error: ValidationError, root: Node) -> list[Diagnostic]:
-    """One diagnostic a field, in pydantic's order."""
+def diagnose(error: ValidationError, root: Node, model: type[Model] = Recipe) -> list[Diagnostic]:
+    """One diagnostic a field of `model`, in pydantic's order."""
     by_field: dict[str, list[tuple[Site, Any]]] = {}
     for item in error.errors(include_url=False):
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
             continue  # pydantic does not count the items that are wrong themselves
-        at = site(item["loc"])
+        at = site(item["loc"], model)
         kind = item["type"] if item["type"] in ("missing", "extra_forbidden") else ""
         by_field.setdefault(f"{kind} {dotted(at.path)}", []).append((at, item))
     return [_diagnose(items, root) for items in by_field.values()]
@@ -108,7 +109,7 @@ def _unknown_key(at: Site, root: Node) -> Diagnostic:
     path, _, node = locate(root, at.path[:-1])
     key = str(at.path[-1])
     place = node.entries[key].key if isinstance(node, Mapping) and key in node.entries else node.place
-    known = [*fields(at.owner), *(() if path else COMPOSITION)] if at.owner else []
+    known = [*fields(at.owner), *(COMPOSITION if at.owner is Recipe else ())] if at.owner else []
     message = f"{dotted(path) or 'the recipe'}{_kind(node)} has no key {quote(key)}"
     return _error("PD003", message, place, _suggest(key, known, "its keys are"), dotted(at.path))
 

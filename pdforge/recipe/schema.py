@@ -112,12 +112,12 @@ class Site:
         return field_texts(self.owner).get(attributes.get(str(self.path[-1]), ""), "")
 
 
-def site(location: tuple[str | int, ...]) -> Site:
-    """Clean a pydantic location: union tags and names of scalar types go, keys and indices stay.
+def site(location: tuple[str | int, ...], root: type[Model] = Recipe) -> Site:
+    """Clean a pydantic location in `root`: union tags and names of scalar types go, keys and indices stay.
 
     A tag may look like a key (`corpus.text.path` of a corpus with a key `text`), so only the models tell them apart.
     """
-    shape, owner = ROOT, None
+    shape, owner = Shape((root,)), None
     path: list[str | int] = []
     for part in location:
         if shape.discriminator or shape.forms:

@@ -196,7 +196,7 @@ def _figures(plan: Plan, stage: Stage | None) -> StageFigures:
 
 def _plan(loaded: LoadedRecipe) -> Plan:
     """The plan on the smallest machine that its parallelism fits: identities do not depend on where a run is."""
-    profile = Profile(name="review", processes=lcm(*map(_processes, _trainings(loaded.recipe))))
+    profile = Profile(name="review", processes_per_node=lcm(*map(_processes, _trainings(loaded.recipe))))
     (plan,) = make_plans([loaded], profile, Path("runs"), fingerprint_of=written_fingerprint)
     return plan
 

@@ -21,7 +21,7 @@ from pdforge.layout import StageDirectory, write_json
 from pdforge.plan.jobs import CaptureJob, ModelSource
 from pdforge.recipe.models import TopPTopK
 from pdforge.stages import stop
-from pdforge.stages.entry import Results, Stopped
+from pdforge.stages.entry import Results, Stopped, in_array
 from pdforge.store.background import BackgroundWriter
 from pdforge.store.codec import LogitBlock
 from pdforge.store.ranks import Ranks
@@ -42,7 +42,10 @@ POLL_S = 0.5
 
 
 def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Results | Stopped:
-    """Capture this rank's missing shards; rank 0 then waits for the others' and publishes the store."""
+    """Capture this rank's missing shards; rank 0 then waits for the others' and publishes the store.
+
+    A task of a job array waits for nobody and publishes nothing: tasks need not run at the same time.
+    """
     tokens = TokenStore.open(job.tokens)
     truncation = job.truncation
     assert isinstance(truncation, TopPTopK), "another truncation is refused before anything starts"
@@ -67,7 +70,7 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
         spec,
         lambda: Ranks.from_counts(_kept_counts(teacher.blocks(0, calibration), spec.vocabulary)),
     )
-    progress = _Progress(directory, spec) if rank == 0 else None
+    progress = _Progress(directory, spec) if rank == 0 or in_array() else None
     with BackgroundWriter(writer) as background:
         for shard in writer.missing_shards():
             if shard % ranks != rank:
@@ -78,7 +81,7 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
             background.write_shard(shard, list(teacher.blocks(first, first + spec.shard_length(shard))))
             if progress:
                 progress.report(len(writer.missing_shards()))
-    if rank != 0:
+    if rank != 0 or in_array():
         return {}
     while missing := writer.missing_shards():
         if stop.requested():

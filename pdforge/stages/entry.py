@@ -24,6 +24,9 @@ Run = Callable[[Any, StageDirectory, int, int], Results | Stopped]
 asked to.
 """
 
+ARRAY_VARIABLE = "PDFORGE_ARRAY"
+"""Set in the tasks of a job array; RANK and WORLD_SIZE then count the processes of all tasks."""
+
 _MODULES = {"tokenize": "tokenize", "pretrain-teacher": "train", "train": "train", "capture": "capture"}
 
 
@@ -46,7 +49,7 @@ def main(path: Path) -> int:
     results = run(job, directory, rank, ranks)
     if results == "stopped":
         return ExitCode.STOPPED
-    if rank == 0:
+    if rank == 0 and not in_array():
         write_json(
             directory.done,
             {
@@ -58,6 +61,11 @@ def main(path: Path) -> int:
             },
         )
     return ExitCode.OK
+
+
+def in_array() -> bool:
+    """Whether this is a task of a job array: it does its share of the stage, and a job after all tasks publishes."""
+    return bool(os.environ.get(ARRAY_VARIABLE))
 
 
 def read_job(directory: StageDirectory) -> Job:

@@ -73,7 +73,7 @@ def make_plan(variant: str, stages: list[Stage]) -> Plan:
         hash=variant,
         directory=f"count-{variant}",
         recipe=RECIPE,
-        profile=Profile(name="local", processes=2),
+        profile=Profile(name="local", processes_per_node=2),
         stages=stages,
         figures=Figures(
             student=ModelFigures(parameters=1, flops_per_token=1), teacher=None, kept_entries=None, stages={}

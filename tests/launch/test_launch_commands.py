@@ -179,7 +179,7 @@ def test_cancel_kill_ends_what_does_not_listen(folder, counter):
         (["logs", "count.yaml", "evaluate"], "no stage 'evaluate'"),
         (["logs", "count.yaml", "tra"], "train a"),
         (["status", "no-such-run"], "no-such-run"),
-        (["run", "count.yaml", "--profile", "moon"], "'moon'"),
+        (["run", "count.yaml", "--cluster", "moon"], "'moon'"),
     ],
 )
 def test_bad_arguments_are_refused(folder, arguments, message):

@@ -42,7 +42,7 @@ variants:
   pd: {}
 """
 
-CPU = Profile(name="local", device="cpu", processes=1)
+CPU = Profile(name="local", device="cpu", processes_per_node=1)
 
 MakePlans = Callable[..., list[Plan]]
 

@@ -90,7 +90,7 @@ def test_plan_survives_json(plans: MakePlans) -> None:
 
 def test_batch_that_does_not_divide(plans: MakePlans) -> None:
     with pytest.raises(UsageError) as caught:
-        plans(profile=Profile(name="local", processes=3))
+        plans(profile=Profile(name="local", processes_per_node=3))
     assert "8 sequences (global)" in caught.value.message
     assert "2 × 3 = 6" in caught.value.message
     assert "global 6 or 12" in caught.value.remedy
@@ -98,7 +98,7 @@ def test_batch_that_does_not_divide(plans: MakePlans) -> None:
 
 
 def test_what_the_refusal_accepts_is_accepted(plans: MakePlans) -> None:
-    eight = Profile(name="local", processes=8)
+    eight = Profile(name="local", processes_per_node=8)
     with pytest.raises(UsageError) as caught:
         plans(profile=eight, variants=("lm",))
     assert "global 16" in caught.value.remedy
@@ -108,7 +108,7 @@ def test_what_the_refusal_accepts_is_accepted(plans: MakePlans) -> None:
 
 
 def test_parallelism_must_make_up_the_processes(plans: MakePlans) -> None:
-    two = Profile(name="local", processes=2)
+    two = Profile(name="local", processes_per_node=2)
     with pytest.raises(UsageError, match="shard 4"):
         plans("training.parallelism.data_shard=4", profile=two)
     [plan] = plans("training.parallelism.tensor=2", "teacher.model.training.parallelism.tensor=2", profile=two)

@@ -146,7 +146,7 @@ def _leaves(value: Any, path: str = "") -> list[str]:
 def test_where_it_runs_is_left_out(recipe: Path, tmp_path: Path) -> None:
     loaded = load_recipes(str(recipe), variants=("pd",))
     [here] = make_plans(loaded, CPU, tmp_path / "runs")
-    [there] = make_plans(loaded, Profile(name="other", device="cuda", processes=4), tmp_path / "elsewhere")
+    [there] = make_plans(loaded, Profile(name="other", device="cuda", processes_per_node=4), tmp_path / "elsewhere")
     assert changed(here, there) == NOTHING
     assert here.hash == there.hash
     assert here.stages[-1].job != there.stages[-1].job

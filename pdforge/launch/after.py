@@ -1,0 +1,93 @@
+"""Runs in a SLURM job's batch step when its ranks have ended: asks for another start, or ends the job for good.
+
+`python -m pdforge.launch.after STAGE_DIRECTORY EXIT_CODE`, with the exit code of srun. It is not a rank: a rank
+that was killed cannot ask for anything, and several would ask several times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pdforge.errors import ExitCode
+from pdforge.launch.budget import fruitless
+from pdforge.launch.join import begin, current, this_start
+from pdforge.launch.outcome import Outcome, judge
+from pdforge.launch.records import read_ranks, write_attempt
+from pdforge.launch.submission import latest_submission
+from pdforge.layout import AttemptDirectory, StageDirectory
+from pdforge.stages.entry import in_array
+
+_HOOK_TIMEOUT_S = 60
+_WAIT_FOR_REQUEUE_S = 120
+
+
+def main(stage: StageDirectory, code: int) -> int:
+    """The exit code of the job; does not return when it is requeued."""
+    os.umask(0o077)
+    attempt, record = current(stage) or begin(stage)  # no rank got as far as making it: a start without progress
+    write_attempt(attempt, record.model_copy(update={"ended": time.time()}))
+    if stage.done.exists() or (code == 0 and in_array() and _all_done(attempt)):
+        _run_hook(stage, "done")
+        return ExitCode.OK
+    outcome = judge(attempt)
+    if attempt.stop.exists():
+        _run_hook(stage, "stopped")
+        return ExitCode.STOPPED
+    if record.refused or _never_again(attempt, outcome):
+        return _give_up(stage, outcome.error, code)
+    if why := fruitless(stage, record.job):
+        write_attempt(attempt, record.model_copy(update={"ended": time.time(), "refused": why}))
+        return _give_up(stage, why, code)
+    print(f"pdforge: {outcome.state}; the job is requeued. {outcome.error}", flush=True)
+    return _requeue(code)
+
+
+def _all_done(attempt: AttemptDirectory) -> bool:
+    return all(rank.state == "done" for rank in read_ranks(attempt))
+
+
+def _never_again(attempt: AttemptDirectory, outcome: Outcome) -> bool:
+    """Bad input stays bad: an error that is told without a traceback is one that only a person can remove."""
+    error = next((rank.error for rank in read_ranks(attempt) if rank.rank == outcome.rank), None)
+    return error is not None and bool(error.type) and not error.traceback and not error.consequence
+
+
+def _give_up(stage: StageDirectory, why: str, code: int) -> int:
+    print(f"pdforge: not started again: {why}", flush=True)
+    _run_hook(stage, "failed")
+    return code or ExitCode.FINDINGS
+
+
+def _requeue(code: int) -> int:
+    job, _ = this_start()
+    asked = subprocess.run(["scontrol", "requeue", job], check=False)
+    if asked.returncode:
+        print(f"pdforge: scontrol requeue {job} failed: submit again to go on", flush=True)
+        return code or ExitCode.FINDINGS
+    time.sleep(_WAIT_FOR_REQUEUE_S)  # the scheduler ends this process
+    return code or ExitCode.FINDINGS
+
+
+def _run_hook(stage: StageDirectory, state: str) -> None:
+    """Tell whoever wants to know: of the end of a run, which is that of its own stage, or of a failure before."""
+    submission = latest_submission(stage)
+    if submission is None or submission.profile.on_end is None:
+        return
+    own = stage.path.parent.name == Path(submission.run).name
+    if state == "done" and not own:
+        return
+    run = stage.path.parent if own else stage.path.parent.parent / submission.run
+    environment = {**os.environ, "PDFORGE_RUN": str(run), "PDFORGE_STAGE": str(stage.path), "PDFORGE_STATE": state}
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            ["/bin/sh", "-c", submission.profile.on_end], env=environment, timeout=_HOOK_TIMEOUT_S, check=False
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(StageDirectory(Path(sys.argv[1])), int(sys.argv[2])))

@@ -1,0 +1,184 @@
+"""The stages of runs as a graph of SLURM jobs. Each stage is submitted once, whoever asks, however often."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.launch.drive import WriteStage, write_runs
+from pdforge.launch.lock import is_locked
+from pdforge.launch.scheduler import control, is_answering, job_states
+from pdforge.launch.script import JobScript, shape_of
+from pdforge.launch.slurm import Executor, held_after
+from pdforge.launch.submission import Submission, claim, describe_submitter, latest_submission
+from pdforge.layout import RunDirectory, StageDirectory
+from pdforge.plan.model import Plan, Stage, merged_stages
+from pdforge.plan.profile import Profile
+
+TakeSnapshot = Callable[[RunDirectory], Path]
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """What became of one stage."""
+
+    title: str
+    state: Literal["submitted", "attached", "done"]
+    """`attached`: a job was there already."""
+    jobs: list[str]
+
+
+def submit_graph(
+    plans: Sequence[Plan],
+    root: Path,
+    *,
+    write_stage: WriteStage | None = None,
+    snapshot: TakeSnapshot | None = None,
+) -> list[StageJob]:
+    """Give every stage that is not done, and has no job, to SLURM; then leave.
+
+    Raises:
+        EnvironmentFault: SLURM cannot be asked, or refuses a job: nothing that this call submitted stays.
+        UsageError: a stage runs on this machine without SLURM.
+    """
+    from pdforge.compile import write_stage as compile_stage  # noqa: PLC0415 - templates: only where needed
+    from pdforge.launch.snapshot import take_snapshot  # noqa: PLC0415
+
+    if why := is_answering():
+        raise EnvironmentFault(
+            f"SLURM cannot be asked: {why}",
+            remedy="submit from a machine of the cluster, or run here: `--cluster local`",
+        )
+    write_runs(plans, root)
+    graph = _Graph(plans, root, write_stage or compile_stage, snapshot or take_snapshot)
+    try:
+        for stage in merged_stages(plans):
+            graph.add(stage)
+        for job in graph.held:
+            control(["scontrol", "release", job])
+    except BaseException:
+        graph.withdraw()
+        raise
+    return graph.stages
+
+
+class _Graph:
+    """A graph under construction."""
+
+    def __init__(self, plans: Sequence[Plan], root: Path, write_stage: WriteStage, snapshot: TakeSnapshot) -> None:
+        self._plans, self._root, self._write_stage, self._snapshot = plans, root, write_stage, snapshot
+        self._last: dict[str, str] = {}
+        """By key of a stage that is not done: the job after which it will be."""
+        self._code: dict[str, Path] = {}
+        self.held: list[str] = []
+        """Jobs that are to be released when the graph is whole: an own one, or one whose submitter may have died."""
+        self._own: list[str] = []
+        self.stages: list[StageJob] = []
+
+    def add(self, stage: Stage) -> None:
+        """Find or make the jobs of a stage."""
+        directory = StageDirectory(self._root / stage.directory)
+        if directory.done.exists():
+            self.stages.append(StageJob(stage.title, "done", []))
+            return
+        if is_locked(directory):
+            raise UsageError(
+                f"`{stage.title}` runs without SLURM on this machine", remedy="wait for its end, or cancel it"
+            )
+        submission, state = _active(directory), "attached"
+        while submission is None:
+            submission, state = self._submit(stage, directory)
+        self._last[stage.key] = submission.job
+        self.held += submission.jobs
+        self.stages.append(StageJob(stage.title, "attached" if state == "attached" else "submitted", submission.jobs))
+
+    def withdraw(self) -> None:
+        """Cancel what this graph submitted: after a fault half of it must not run."""
+        if self._own:
+            with contextlib.suppress(EnvironmentFault):
+                control(["scancel", *self._own])
+
+    def _submit(self, stage: Stage, directory: StageDirectory) -> tuple[Submission | None, str]:
+        """Submit held jobs, then see whether they are the ones that count."""
+        plan = next(plan for plan in self._plans if any(one.key == stage.key for one in plan.stages))
+        profile, run = plan.profile, RunDirectory(self._root / plan.directory)
+        if plan.directory not in self._code:
+            self._code[plan.directory] = self._snapshot(run)
+        previous = latest_submission(directory)
+        after = [self._last[key] for key in stage.needs if key in self._last]
+        jobs: list[str] = []
+        for script in stage_scripts(stage, directory, profile, self._code[plan.directory], self._root):
+            jobs.append(Executor(script, jobs or after).submit_held())
+            self._own.append(jobs[-1])
+        submission = Submission(
+            number=previous.number + 1 if previous else 1,
+            job=jobs[-1],
+            array=jobs[0] if len(jobs) > 1 else None,
+            profile=profile,
+            run=plan.directory,
+            submitted=time.time(),
+            by=describe_submitter(),
+        )
+        if claim(directory, submission):
+            self._write_stage(stage, self._root)
+            return submission, "submitted"
+        control(["scancel", *jobs])
+        self._own = [job for job in self._own if job not in jobs]
+        for job in jobs:
+            for file in directory.scheduler.glob(f"{job}_*"):
+                file.unlink(missing_ok=True)
+        return _active(directory), "attached"
+
+
+def stage_scripts(stage: Stage, directory: StageDirectory, profile: Profile, code: Path, root: Path) -> list[JobScript]:
+    """The jobs of a stage, in order: as a rule one; an array and the job that publishes, where a capture is shared."""
+    shapes = [shape_of(stage, profile)]
+    if stage.kind == "capture" and profile.capture_tasks > 1:
+        publish = shape_of(stage.model_copy(update={"processes": profile.processes_per_node}), profile)
+        shapes = [shape_of(stage, profile, array=True), publish]
+    return [JobScript(directory, stage.title, profile, shape, code, root) for shape in shapes]
+
+
+def dry_run(plans: Sequence[Plan], root: Path) -> list[tuple[str, list[str], str]]:
+    """For every job that `submit_graph` would submit: title, the command's arguments, and the script, byte for byte.
+
+    Jobs that it would have to wait for stand there by their stages' titles. Nothing is written, nobody is asked.
+    """
+    from pdforge.launch.snapshot import content_hash, package_files  # noqa: PLC0415 - as above
+
+    jobs: list[tuple[str, list[str], str]] = []
+    last: dict[str, str] = {}
+    code = content_hash(package_files())
+    for stage in merged_stages(plans):
+        directory = StageDirectory(root / stage.directory)
+        if directory.done.exists():
+            continue
+        plan = next(plan for plan in plans if any(one.key == stage.key for one in plan.stages))
+        after = [last[key] for key in stage.needs if key in last]
+        run = RunDirectory(root / plan.directory)
+        for script in stage_scripts(stage, directory, plan.profile, run.code / code, root):
+            name = f"{stage.title} (array)" if script.shape.array else stage.title
+            jobs.append((name, ["sbatch", *held_after(after)], script.text()))
+            after = [f"<{name}>"]
+        last[stage.key] = after[0]
+    return jobs
+
+
+def _active(directory: StageDirectory) -> Submission | None:
+    """The submission whose job may still work; None where there is none.
+
+    Raises:
+        EnvironmentFault: that cannot be told: what nobody knows is not submitted twice.
+    """
+    submission = latest_submission(directory)
+    if submission is None:
+        return None
+    states = job_states(submission.jobs)
+    if why := next((state.reason for state in states.values() if state.phase == "unknown"), ""):
+        raise EnvironmentFault(f"whether job {submission.job} still runs is not known: {why}", remedy="try again later")
+    return submission if states[submission.job].is_active else None

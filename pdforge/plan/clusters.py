@@ -1,0 +1,89 @@
+"""`clusters.yaml`: a mapping from names to cluster profiles, read like a recipe, with positions."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pdforge.diagnostics import Diagnostic, Severity
+from pdforge.errors import RecipeError, UsageError
+from pdforge.plan.profile import Profile, local_profile, slurm_profile
+from pdforge.recipe.messages import diagnose
+from pdforge.recipe.reader import read_file
+from pdforge.recipe.tree import Mapping, Scalar, plain
+
+FILE = "clusters.yaml"
+
+
+def cluster_files() -> list[Path]:
+    """The files that hold profiles, the one that counts first: the user's, then that of the repository around here."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pdforge" / FILE
+    here = Path.cwd()
+    above = next((folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    return [file for file in (home, above) if file is not None and file.is_file()]
+
+
+def all_profiles() -> dict[str, tuple[Profile, str]]:
+    """Every profile by name, with where it is written: `built in`, or a file.
+
+    Raises:
+        RecipeError: findings in a file.
+        UsageError: a file cannot be read.
+    """
+    found = {"local": (local_profile(), "built in"), "slurm": (slurm_profile(), "built in")}
+    for file in reversed(cluster_files()):
+        found.update({name: (profile, str(file)) for name, profile in read_clusters(file).items()})
+    return found
+
+
+def find_profile(name: str, processes: int | None = None) -> Profile:
+    """The profile of that name, with `processes` for a training stage where it is given.
+
+    Raises:
+        UsageError: there is none, or the processes do not fit it.
+        RecipeError: findings in a file of profiles.
+    """
+    profiles = all_profiles()
+    if name not in profiles:
+        close = get_close_matches(name, profiles, n=1)
+        helping = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"no cluster profile {name!r}", remedy=f"{helping}known profiles: {', '.join(profiles)}")
+    return profiles[name][0].with_processes(processes)
+
+
+def read_clusters(file: Path) -> dict[str, Profile]:
+    """The profiles of one file.
+
+    Raises:
+        RecipeError: findings, of all profiles together.
+        UsageError: it cannot be read.
+    """
+    document = read_file(file, str(file))
+    root = document.root
+    if isinstance(root, Scalar) and root.value is None:
+        return {}
+    findings: list[Diagnostic] = []
+    profiles: dict[str, Profile] = {}
+    if not isinstance(root, Mapping):
+        message = "a file of cluster profiles is a mapping from names to profiles"
+        raise RecipeError([Diagnostic("PD005", Severity.ERROR, message, root.place)])
+    for name, entry in root.entries.items():
+        if not isinstance(entry.node, Mapping):
+            message = f"profile {name} must be a mapping"
+            findings.append(Diagnostic("PD005", Severity.ERROR, message, entry.place, "write `executor: slurm` in it"))
+            continue
+        if "name" in entry.node.entries:
+            message = f"profile {name} has no key 'name'"
+            place = entry.node.entries["name"].key
+            findings.append(Diagnostic("PD003", Severity.ERROR, message, place, "its key in the file is its name"))
+            continue
+        try:
+            profiles[name] = Profile.model_validate({"name": name, **plain(entry.node)})
+        except ValidationError as error:
+            findings += diagnose(error, entry.node, Profile)
+    if findings:
+        raise RecipeError(sorted(findings, key=lambda d: (d.place, d.code, d.field)))
+    return profiles
