@@ -14,6 +14,9 @@ from typing import Any
 DEFAULT_ROOT = "runs"
 ROOT_VARIABLE = "PDFORGE_ROOT"
 
+PRIVATE = 0o077
+"""The umask of every process that writes below a root: runs are their owner's."""
+
 TOKENS, TEACHERS, LOGITS = "tokens", "teachers", "logits"
 """Folders of the stages that several runs share, below the root; one stage directory per identity in each."""
 TRAIN = "train"

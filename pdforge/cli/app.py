@@ -33,6 +33,7 @@ COMMANDS = {
     "cancel": "Runs",
     "resume": "Runs",
     "ls": "Runs",
+    "clusters": "Runs",
     "report": "Results",
     "store": "Results",
     "doctor": "This machine",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 from pathlib import Path
@@ -20,7 +21,7 @@ from pdforge.cli.options import (
 )
 from pdforge.cli.report import print_report
 from pdforge.errors import ExitCode
-from pdforge.layout import storage_root
+from pdforge.layout import PRIVATE, storage_root
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +56,7 @@ def run_command(
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
+    os.umask(PRIVATE)
     storage = root_of(targets, root)
     plans = find_targets(
         targets,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from pdforge.cli.options import (
     VariantOption,
 )
 from pdforge.cli.run import RetryOption
-from pdforge.layout import storage_root
+from pdforge.layout import PRIVATE, storage_root
 
 if TYPE_CHECKING:
     from pdforge.launch.detach import Submitted
@@ -51,6 +52,7 @@ def submit_command(
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
+    os.umask(PRIVATE)
     storage = root_of(targets, root)
     plans = find_targets(
         targets,

@@ -19,7 +19,7 @@ from pdforge.launch.join import begin, current, this_start
 from pdforge.launch.outcome import Outcome, judge
 from pdforge.launch.records import read_ranks, write_attempt
 from pdforge.launch.submission import latest_submission
-from pdforge.layout import AttemptDirectory, StageDirectory
+from pdforge.layout import PRIVATE, AttemptDirectory, StageDirectory
 from pdforge.stages.entry import in_array
 
 _HOOK_TIMEOUT_S = 60
@@ -28,7 +28,7 @@ _WAIT_FOR_REQUEUE_S = 120
 
 def main(stage: StageDirectory, code: int) -> int:
     """The exit code of the job; does not return when it is requeued."""
-    os.umask(0o077)
+    os.umask(PRIVATE)
     attempt, record = current(stage) or begin(stage)  # no rank got as far as making it: a start without progress
     write_attempt(attempt, record.model_copy(update={"ended": time.time()}))
     if stage.done.exists() or (code == 0 and in_array() and _all_done(attempt)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pdforge.errors import EnvironmentFault, StageFailed
+from pdforge.errors import EnvironmentFault, StageFailed, UsageError
 from pdforge.launch import local
 from pdforge.launch.attempts import high_water, request_stop, running_attempt
 from pdforge.launch.budget import fruitless
@@ -73,6 +73,7 @@ class Drive:
             StageFailed: a stage failed; it and what needs it, or comes after it, is not done.
             StopRequested: stopped on request; run again to go on.
         """
+        require_local(self.plans)
         write_runs(self.plans, self.root)
         stages = merged_stages(self.plans)
         with registered(self.plans, self.root):
@@ -116,7 +117,8 @@ class Drive:
             write_stage = compile_stage
         write_stage(stage, self.root)
         register([RunDirectory(self.root / plan.directory) for plan in self.plans])
-        return local.start(directory, stage.processes, lock, high_water=reached)
+        profile = next(plan.profile for plan in self.plans if plan.stage(stage.kind) == stage)
+        return local.start(directory, stage.processes, lock, high_water=reached, environment=profile.local_environment)
 
     def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
         """Wait for the end of an attempt, passing on what the user asks for."""
@@ -167,6 +169,20 @@ def write_runs(plans: Sequence[Plan], root: Path) -> None:
             raise EnvironmentFault(
                 f"cannot write below {root}: {error.strerror}", remedy="choose another --root"
             ) from error
+
+
+def require_local(plans: Sequence[Plan]) -> None:
+    """Refuse to run here what is planned for a scheduler.
+
+    Raises:
+        UsageError: one of the plans is.
+    """
+    for plan in plans:
+        if plan.profile.executor != "local":
+            raise UsageError(
+                f"profile {plan.profile.name!r} of {plan.directory} is one of {plan.profile.executor.upper()}",
+                remedy="`pdforge submit` gives it to the scheduler; name the recipe to run it here",
+            )
 
 
 def _driven_by_another(attempt: AttemptDirectory) -> bool:

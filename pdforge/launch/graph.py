@@ -20,6 +20,7 @@ from pdforge.layout import RunDirectory, StageDirectory
 from pdforge.plan.model import Plan, Stage, merged_stages
 from pdforge.plan.profile import Profile
 
+StageState = Literal["submitted", "attached", "done"]
 TakeSnapshot = Callable[[RunDirectory], Path]
 
 
@@ -28,7 +29,7 @@ class StageJob:
     """What became of one stage."""
 
     title: str
-    state: Literal["submitted", "attached", "done"]
+    state: StageState
     """`attached`: a job was there already."""
     jobs: list[str]
 
@@ -59,8 +60,7 @@ def submit_graph(
     try:
         for stage in merged_stages(plans):
             graph.add(stage)
-        for job in graph.held:
-            control(["scontrol", "release", job])
+        graph.release()
     except BaseException:
         graph.withdraw()
         raise
@@ -75,9 +75,9 @@ class _Graph:
         self._last: dict[str, str] = {}
         """By key of a stage that is not done: the job after which it will be."""
         self._code: dict[str, Path] = {}
-        self.held: list[str] = []
-        """Jobs that are to be released when the graph is whole: an own one, or one whose submitter may have died."""
         self._own: list[str] = []
+        """Jobs that this graph submitted."""
+        self._attached: list[str] = []
         self.stages: list[StageJob] = []
 
     def add(self, stage: Stage) -> None:
@@ -90,12 +90,25 @@ class _Graph:
             raise UsageError(
                 f"`{stage.title}` runs without SLURM on this machine", remedy="wait for its end, or cancel it"
             )
-        submission, state = _active(directory), "attached"
+        submission: Submission | None = None
+        state: StageState = "attached"
         while submission is None:
-            submission, state = self._submit(stage, directory)
+            latest = latest_submission(directory)  # read once: whoever comes after it must be seen to have come
+            if latest is not None and _is_active(latest):
+                submission = latest
+            elif submission := self._submit(stage, directory, latest.number + 1 if latest else 1):
+                state = "submitted"
         self._last[stage.key] = submission.job
-        self.held += submission.jobs
-        self.stages.append(StageJob(stage.title, "attached" if state == "attached" else "submitted", submission.jobs))
+        self._attached += submission.jobs if state == "attached" else []
+        self.stages.append(StageJob(stage.title, state, submission.jobs))
+
+    def release(self) -> None:
+        """Let the jobs run: own ones, and those whose submitter may have died before it did this."""
+        for job in self._own:
+            control(["scontrol", "release", job])
+        for job in self._attached:
+            with contextlib.suppress(EnvironmentFault):  # it has ended meanwhile
+                control(["scontrol", "release", job])
 
     def withdraw(self) -> None:
         """Cancel what this graph submitted: after a fault half of it must not run."""
@@ -103,20 +116,19 @@ class _Graph:
             with contextlib.suppress(EnvironmentFault):
                 control(["scancel", *self._own])
 
-    def _submit(self, stage: Stage, directory: StageDirectory) -> tuple[Submission | None, str]:
-        """Submit held jobs, then see whether they are the ones that count."""
+    def _submit(self, stage: Stage, directory: StageDirectory, number: int) -> Submission | None:
+        """Submit held jobs, then see whether they are the ones that count; None where another process was quicker."""
         plan = next(plan for plan in self._plans if any(one.key == stage.key for one in plan.stages))
         profile, run = plan.profile, RunDirectory(self._root / plan.directory)
         if plan.directory not in self._code:
             self._code[plan.directory] = self._snapshot(run)
-        previous = latest_submission(directory)
         after = [self._last[key] for key in stage.needs if key in self._last]
         jobs: list[str] = []
         for script in stage_scripts(stage, directory, profile, self._code[plan.directory], self._root):
             jobs.append(Executor(script, jobs or after).submit_held())
             self._own.append(jobs[-1])
         submission = Submission(
-            number=previous.number + 1 if previous else 1,
+            number=number,
             job=jobs[-1],
             array=jobs[0] if len(jobs) > 1 else None,
             profile=profile,
@@ -126,13 +138,13 @@ class _Graph:
         )
         if claim(directory, submission):
             self._write_stage(stage, self._root)
-            return submission, "submitted"
+            return submission
         control(["scancel", *jobs])
         self._own = [job for job in self._own if job not in jobs]
         for job in jobs:
             for file in directory.scheduler.glob(f"{job}_*"):
                 file.unlink(missing_ok=True)
-        return _active(directory), "attached"
+        return None
 
 
 def stage_scripts(stage: Stage, directory: StageDirectory, profile: Profile, code: Path, root: Path) -> list[JobScript]:
@@ -169,16 +181,13 @@ def dry_run(plans: Sequence[Plan], root: Path) -> list[tuple[str, list[str], str
     return jobs
 
 
-def _active(directory: StageDirectory) -> Submission | None:
-    """The submission whose job may still work; None where there is none.
+def _is_active(submission: Submission) -> bool:
+    """Whether the submission's jobs may still end the stage.
 
     Raises:
         EnvironmentFault: that cannot be told: what nobody knows is not submitted twice.
     """
-    submission = latest_submission(directory)
-    if submission is None:
-        return None
     states = job_states(submission.jobs)
     if why := next((state.reason for state in states.values() if state.phase == "unknown"), ""):
         raise EnvironmentFault(f"whether job {submission.job} still runs is not known: {why}", remedy="try again later")
-    return submission if states[submission.job].is_active else None
+    return states[submission.job].is_active

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 import submitit
 from submitit.local.local import LocalJob
@@ -29,9 +30,11 @@ _SUBMITIT_PLACEHOLDERS = ("%j", "%t", "%A", "%a")
 
 
 def start(
-    stage: StageDirectory, processes: int, lock: Lock, *, high_water: int
+    stage: StageDirectory, processes: int, lock: Lock, *, high_water: int, environment: Mapping[str, str] | None = None
 ) -> tuple[AttemptDirectory, LocalAttempt]:
     """Start an attempt of the stage, whose lock the caller holds. The attempt inherits it: the caller may close it.
+
+    `environment` is the profile's, for the ranks, beside that of this process.
 
     Raises:
         UsageError: the path cannot be handed to submitit.
@@ -55,7 +58,7 @@ def start(
         started=time.time(),
     )
     write_attempt(attempt, record)
-    executor = _Executor(attempt, processes, lock)
+    executor = _Executor(attempt, processes, lock, environment or {})
     executor.submit(RankTask(str(stage.path), task.ENTRY))
     write_attempt(attempt, record.model_copy(update={"controller": ProcessId.of(executor.controller.pid)}))
     return attempt, LocalAttempt(executor.controller)
@@ -100,8 +103,9 @@ class _Executor(submitit.LocalExecutor):  # type: ignore[misc]
     - it does not write to the terminal.
     """
 
-    def __init__(self, attempt: AttemptDirectory, processes: int, lock: Lock) -> None:
+    def __init__(self, attempt: AttemptDirectory, processes: int, lock: Lock, environment: Mapping[str, str]) -> None:
         super().__init__(attempt.path)
+        self._environment = environment
         self._attempt = attempt
         self._processes = processes
         self._lock = lock
@@ -114,6 +118,7 @@ class _Executor(submitit.LocalExecutor):  # type: ignore[misc]
             # the host's name need not resolve, and ranks of one machine have no business on its network
             "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
             **os.environ,
+            **self._environment,
             ATTEMPT_VARIABLE: str(self._attempt.number),
             "SUBMITIT_EXECUTOR": "local",
             "SUBMITIT_LOCAL_COMMAND": command,

@@ -28,7 +28,7 @@ from pdforge.launch.join import array_share, join
 from pdforge.launch.process import ProcessId, die_with_parent
 from pdforge.launch.records import AttemptRecord, RankError, RankRecord, RankState, write_rank
 from pdforge.launch.watchdog import Watchdog
-from pdforge.layout import AttemptDirectory, StageDirectory
+from pdforge.layout import PRIVATE, AttemptDirectory, StageDirectory
 from pdforge.stages import stop
 
 ENTRY = "pdforge.stages:main"
@@ -54,7 +54,7 @@ class RankTask:
     def __call__(self) -> None:
         """Run the stage. Leaves by SystemExit, never returns: submitit stores no result beside the records."""
         _leave_with_controller()
-        os.umask(0o077)
+        os.umask(PRIVATE)
         environment = submitit.JobEnvironment()
         attempt, how = join(StageDirectory(Path(self.stage)), environment.global_rank)
         if how.refused:

@@ -114,9 +114,10 @@ class Profile(Model):
         return self.nodes * self.processes_per_node
 
     @property
-    def threads(self) -> int | None:
-        """CPU cores of one process; None: as many as the machine shares out."""
-        return max(1, self.cpus_per_node // self.processes_per_node) if self.cpus_per_node else None
+    def local_environment(self) -> dict[str, str]:
+        """What the ranks of a local attempt find in their environment, beside what this process has."""
+        chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus))} if self.gpus else {}
+        return {**chosen, **self.environment}
 
     @property
     def walltime_minutes(self) -> int:

@@ -1,0 +1,143 @@
+"""Who owns a stage: racing processes; the budget of restarts; snapshots of the code."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+from conftest import drive, make_plan, make_stage
+
+import pdforge
+from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.launch.budget import fruitless
+from pdforge.launch.environment import require_secrets
+from pdforge.launch.process import ProcessId
+from pdforge.launch.progress import read_progress
+from pdforge.launch.records import AttemptRecord, RankRecord, write_attempt, write_rank
+from pdforge.launch.scheduler import JobState, job_states
+from pdforge.launch.snapshot import take_snapshot
+from pdforge.launch.submission import Submission, claim, latest_submission
+from pdforge.layout import RunDirectory, StageDirectory, write_json
+from pdforge.plan.profile import Profile
+
+SLURM = Profile(name="s", executor="slurm", restarts_without_progress=2)
+
+
+def submission(number: int = 1, job: str = "1") -> Submission:
+    return Submission(number=number, job=job, profile=SLURM, run="count-a", submitted=time.time(), by="me@here")
+
+
+def _claim(path: Path, job: str, start: float, won: multiprocessing.Queue) -> None:
+    while time.time() < start:
+        pass
+    if claim(StageDirectory(path), submission(job=job)):
+        won.put(job)
+
+
+def test_of_racing_processes_one_owns_the_stage(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    for turn in range(3):
+        path, won = tmp_path / str(turn), context.Queue()
+        start = time.time() + 1.5
+        racers = [context.Process(target=_claim, args=(path, str(job), start, won)) for job in range(6)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join(30)
+            assert racer.exitcode == 0
+        winner = won.get(timeout=5)
+        assert won.empty()
+        assert latest_submission(StageDirectory(path)) is not None
+        assert latest_submission(StageDirectory(path)).job == winner
+        assert [file.name for file in StageDirectory(path).submissions.iterdir()] == ["0001.json"], "no leftovers"
+
+
+def test_the_last_submission_counts_and_a_damaged_one_does_not(tmp_path):
+    stage = StageDirectory(tmp_path)
+    assert latest_submission(stage) is None
+    assert claim(stage, submission(1, "7"))
+    assert not claim(stage, submission(1, "8"))
+    assert claim(stage, submission(2, "9"))
+    assert latest_submission(stage).job == "9"
+    (stage.submissions / "0003.json").write_text("{")
+    assert latest_submission(stage).job == "9"
+
+
+def start(stage: StageDirectory, number: int, *, job: str, high_water: int, stopped: bool = False) -> None:
+    attempt = stage.attempt(number)
+    attempt.path.mkdir(parents=True)
+    write_attempt(
+        attempt,
+        AttemptRecord(
+            executor="slurm", processes=1, master_address="n1", master_port=1, high_water=high_water,
+            started=time.time(), job=job, restart=number, nodes=["n1"], ended=time.time(),
+        ),
+    )  # fmt: skip
+    write_rank(
+        attempt,
+        RankRecord(rank=0, process=ProcessId(host="n1", pid=1, started=1), state="running", started=time.time()),
+    )
+    if stopped:
+        attempt.stop.touch()
+
+
+def test_starts_of_a_job_without_progress_are_counted(tmp_path):
+    stage = StageDirectory(tmp_path)
+    claim(stage, submission(job="5"))
+    write_json(stage.progress, {"step": 4})
+    assert read_progress(stage).step == 4
+    start(stage, 1, job="5", high_water=0)  # brought four steps
+    start(stage, 2, job="5", high_water=4)
+    assert not fruitless(stage, "5")
+    start(stage, 3, job="5", high_water=4)
+    assert "its last 2 starts ended without gaining a step (step 4)" in fruitless(stage, "5")
+    assert not fruitless(stage, "6"), "a new job is a person's wish to try again"
+    write_json(stage.progress, {"step": 5})
+    assert not fruitless(stage, "5"), "a step was gained"
+
+
+def test_a_start_that_a_person_stopped_does_not_count(tmp_path):
+    stage = StageDirectory(tmp_path)
+    claim(stage, submission(job="5"))
+    start(stage, 1, job="5", high_water=0)
+    start(stage, 2, job="5", high_water=0, stopped=True)
+    assert not fruitless(stage, "5")
+
+
+def test_without_slurm_a_job_is_unknown_never_failed(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert job_states(["1", "2"]) == {
+        job: JobState("unknown", reason="squeue is not installed here") for job in ("1", "2")
+    }
+    assert job_states([]) == {}
+
+
+def test_a_secret_that_is_not_set_is_refused_before_anything_is_submitted(monkeypatch):
+    plan = make_plan("a", [make_stage("t", "count-a/train")]).model_copy(
+        update={"profile": SLURM.model_copy(update={"secrets": ("PDFORGE_TEST_SECRET",)})}
+    )
+    monkeypatch.delenv("PDFORGE_TEST_SECRET", raising=False)
+    with pytest.raises(EnvironmentFault, match="PDFORGE_TEST_SECRET"):
+        require_secrets([plan])
+    monkeypatch.setenv("PDFORGE_TEST_SECRET", "x")
+    require_secrets([plan])
+
+
+def test_a_snapshot_is_the_package_and_is_taken_once(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    folder = take_snapshot(run)
+    assert take_snapshot(run) == folder
+    assert [path.name for path in run.code.iterdir()] == [folder.name]
+    source = Path(pdforge.__file__).parent
+    assert (folder / "pdforge" / "launch" / "task.py").read_bytes() == (source / "launch" / "task.py").read_bytes()
+    assert (folder / "pdforge" / "_data" / "templates" / "train.py.j2").is_file()
+    assert (folder / "provenance.json").is_file()
+
+
+def test_a_run_planned_for_slurm_does_not_run_here(tmp_path):
+    plan = make_plan("a", [make_stage("t", "count-a/train")]).model_copy(update={"profile": SLURM})
+    with pytest.raises(UsageError, match="SLURM"):
+        drive(tmp_path, plan).run()
+    assert not list(tmp_path.iterdir())

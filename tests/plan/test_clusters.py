@@ -1,0 +1,84 @@
+"""`clusters.yaml`: profiles with positions, the user's before the repository's, built-in ones without a file."""
+
+from __future__ import annotations
+
+import pytest
+
+from pdforge.errors import RecipeError, UsageError
+from pdforge.plan.clusters import all_profiles, find_profile, read_clusters
+from pdforge.plan.profile import Profile
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """No file of profiles but those that a test writes."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "work" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work" / "deep")
+
+
+def test_local_and_slurm_are_built_in():
+    assert find_profile("local").executor == "local"
+    slurm = find_profile("slurm")
+    assert (slurm.executor, slurm.partition) == ("slurm", None)
+
+
+def test_values_are_read_as_people_write_them(tmp_path):
+    file = tmp_path / "clusters.yaml"
+    file.write_text(
+        "big: {executor: slurm, device: cuda, nodes: 4, processes_per_node: 8, memory: 64GiB, walltime: 1d12h,\n"
+        "      exclude: [n3], secrets: [WANDB_API_KEY], sbatch: {mail-type: END, exclusive: true},\n"
+        "      container: {image: team/image.sqsh}, watchdog: {train: 10m}}\n"
+    )
+    big = read_clusters(file)["big"]
+    assert (big.name, big.processes, big.memory, big.walltime_minutes) == ("big", 32, 64 * 2**30, 36 * 60)
+    assert big.sbatch == {"mail-type": "END", "exclusive": True}
+    assert (big.watchdog.of("train"), big.watchdog.of("pretrain-teacher")) == (600, 1800)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "message", "helping"),
+    [
+        ("a:\n  executor: slrum\n", 2, 13, "executor is 'slrum'", "slurm"),
+        ("a:\n  walltime: 5x\n", 2, 13, "it must be a duration such as 30m", "time limit"),
+        ("a:\n  nodes: 0\n", 2, 10, "it must be at least 1", ""),
+        ("a:\n  partitoin: main\n", 2, 3, "has no key 'partitoin'", "did you mean partition?"),
+        ("a:\n  container: {runtime: pyxis}\n", 2, 3, "container lacks image", ""),
+        ("a:\n  name: b\n", 2, 3, "has no key 'name'", "its key in the file is its name"),
+        ("a: 3\n", 1, 4, "profile a must be a mapping", ""),
+        ("- a\n", 1, 1, "a mapping from names to profiles", ""),
+    ],
+)
+def test_findings_have_places(tmp_path, text, line, column, message, helping):
+    file = tmp_path / "clusters.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        read_clusters(file)
+    (found,) = caught.value.diagnostics
+    assert (found.place.line, found.place.column) == (line, column)
+    assert message in found.message
+    assert helping in found.help
+
+
+def test_the_user_overrides_the_repository_which_overrides_what_is_built_in(tmp_path):
+    (tmp_path / "work" / "clusters.yaml").write_text("slurm: {executor: slurm, nodes: 2}\nmine: {nodes: 3}\n")
+    (tmp_path / "config" / "pdforge").mkdir(parents=True)
+    (tmp_path / "config" / "pdforge" / "clusters.yaml").write_text("mine: {nodes: 5}\n")
+    profiles = all_profiles()
+    assert profiles["slurm"][0].nodes == 2
+    assert profiles["mine"][0].nodes == 5
+    assert profiles["local"][1] == "built in"
+
+
+def test_an_unknown_name_is_answered_with_a_suggestion():
+    with pytest.raises(UsageError) as caught:
+        find_profile("slrum")
+    assert "did you mean slurm?" in caught.value.remedy
+
+
+def test_processes_are_divided_over_nodes():
+    two = Profile(name="two", executor="slurm", nodes=2, processes_per_node=4)
+    assert two.processes == 8
+    assert two.with_processes(6).processes_per_node == 3
+    with pytest.raises(UsageError, match="does not divide over the 2 nodes"):
+        two.with_processes(3)
