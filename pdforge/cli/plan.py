@@ -43,7 +43,8 @@ def plan_command(
 
     Example: `pdforge plan quickstart --set objective.temperature=2`
     """
-    from pdforge.plan.build import make_plans  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.advice import place_advice  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.build import make_plans  # noqa: PLC0415
     from pdforge.plan.clusters import find_profile  # noqa: PLC0415
     from pdforge.plan.content import written_fingerprint  # noqa: PLC0415
     from pdforge.plan.page import done_keys, print_plans  # noqa: PLC0415
@@ -63,6 +64,7 @@ def plan_command(
 
     plans = make_plans(loaded, find_profile(cluster, processes), storage, fingerprint_of=fingerprint_of)
     warnings = list(dict.fromkeys(warning for one in loaded for warning in one.warnings))
+    warnings += place_advice(plans, loaded, storage)
     if as_json:
         page = {
             "root": str(storage),

@@ -50,6 +50,7 @@ def submit_command(
     Example: `pdforge submit --cluster slurm quickstart && pdforge status quickstart --watch`
     """
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.advice import advice  # noqa: PLC0415
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
     os.umask(PRIVATE)
@@ -63,6 +64,8 @@ def submit_command(
         processes=processes,
     )
     require_runnable(plans)
+    for each in dict.fromkeys(found for plan in plans for found in advice(plan, storage)):
+        typer.echo(f"warning[{each.code}]: {each.message}\n  help: {each.help}", err=True)
     if any(plan.profile.executor == "slurm" for plan in plans):
         _submit_to_slurm(plans, storage, dry_run=dry_run, as_json=as_json)
         return

@@ -6,7 +6,7 @@ import pytest
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.load import gallery_names, load_recipes
-from pdforge.recipe.rules import LANGUAGE, RULES, TOPICS
+from pdforge.recipe.rules import LANGUAGE, PLANNING, RULES, TOPICS
 from tests.recipe.sound import SOUND, findings, place_of, spoil
 
 HUB = "{kind: huggingface, path: some/model, revision: abc}"
@@ -245,7 +245,7 @@ def test_a_rule_finds_its_breach_at_the_place(name: str) -> None:
 
 def test_every_rule_is_tested_and_explained() -> None:
     assert {code for code, *_ in BROKEN.values()} == set(RULES)
-    assert set(TOPICS) == {*RULES, *LANGUAGE}
+    assert set(TOPICS) == {*RULES, *LANGUAGE, *PLANNING}
     for topic in TOPICS.values():
         assert 5 < len(topic.title) < 80
         assert topic.explanation.endswith((".", "`."))

@@ -1,0 +1,107 @@
+"""What to know of a plan before it runs that its recipe alone does not tell: its profile and earlier runs do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pdforge.diagnostics import Diagnostic, Place
+from pdforge.layout import StageDirectory
+from pdforge.plan.extension import Extension, find_extension
+from pdforge.plan.jobs import TrainJob
+from pdforge.plan.model import Plan, Stage
+from pdforge.plan.profile import Profile
+from pdforge.recipe.load import LoadedRecipe
+from pdforge.recipe.rules.planning import LONGER, PLANNING, WALLTIME
+from pdforge.text import duration
+
+
+class Advice(NamedTuple):
+    """One finding on a plan, at a field of its recipe."""
+
+    code: str
+    field: str
+    message: str
+    help: str
+
+    def at(self, place: Place) -> Diagnostic:
+        """The finding, where its field was written."""
+        return Diagnostic(self.code, PLANNING[self.code].severity, self.message, place, self.help, self.field)
+
+
+def advice(plan: Plan, root: Path) -> list[Advice]:
+    """Findings on a plan, beside those of its recipe."""
+    return [*_walltime(plan, root), *_longer(plan, root)]
+
+
+def place_advice(plans: Iterable[Plan], loaded: Iterable[LoadedRecipe], root: Path) -> list[Diagnostic]:
+    """Findings on the plans of these recipes, each once, in their order."""
+    pairs = zip(plans, loaded, strict=True)
+    found = [each.at(one.place(each.field)) for plan, one in pairs for each in advice(plan, root)]
+    return list(dict.fromkeys(found))
+
+
+def _walltime(plan: Plan, root: Path) -> Iterator[Advice]:
+    limit = _limit(plan.profile)
+    if limit is None:
+        return
+    for stage in plan.stages:
+        if not isinstance(stage.job, TrainJob) or StageDirectory(root / stage.directory).done.is_file():
+            continue
+        part = "training" if stage.kind == "train" else "teacher.model.training"
+        checkpoint = stage.job.training.checkpoint
+        if checkpoint.interval is not None:
+            due, field, reason = float(checkpoint.interval), f"{part}.checkpoint.interval", ""
+        elif (measured := seconds_of_a_step(stage, root)) is not None:
+            due, field = checkpoint.every * measured, f"{part}.checkpoint.every"
+            reason = f" ({checkpoint.every} steps of the {measured:.3g} s that were measured)"
+        else:
+            continue
+        if due > limit:
+            yield Advice(
+                WALLTIME,
+                field,
+                f"the first checkpoint of {stage.title} is due after {duration(due)}{reason}, and a job of profile "
+                f"{plan.profile.name} ends after {duration(limit)}",
+                "save more often, or raise the profile's walltime",
+            )
+
+
+def _limit(profile: Profile) -> int | None:
+    """Seconds after which a scheduler ends a job; None where nothing does."""
+    return profile.walltime if profile.executor == "slurm" else None
+
+
+def seconds_of_a_step(stage: Stage, root: Path) -> float | None:
+    """As the last attempt of a training stage measured it; None: there is none, or it got to no step."""
+    assert isinstance(stage.job, TrainJob)
+    file = StageDirectory(root / stage.directory).progress
+    try:
+        rate = json.loads(file.read_text(encoding="utf-8"))["tokens_per_second"]
+        tokens = stage.job.training.batch.global_ * stage.job.sequence_length
+        return tokens / float(rate) if rate else None
+    except (OSError, ValueError, KeyError, TypeError):  # not written yet, or by another version
+        return None
+
+
+def _longer(plan: Plan, root: Path) -> Iterator[Advice]:
+    stage = plan.stage("train")
+    assert stage is not None, "every plan trains a student"
+    if StageDirectory(root / stage.directory).done.is_file():
+        return
+    if extension := find_extension(plan, root):
+        training = plan.recipe.training
+        field = "training.steps" if training.steps else "training.tokens" if training.tokens else "data.train_tokens"
+        helping = "it is trained from its first step, as another run"
+        yield Advice(LONGER, field, _said(extension), helping)
+
+
+def _said(extension: Extension) -> str:
+    done = f"{extension.finished.directory} has trained {extension.steps:,} of these {extension.wanted:,} steps"
+    if extension.go_on_from == 0:
+        return f"{done} and cannot be extended: {extension.obstacle}"
+    if extension.obstacle:
+        return f"{done}; its schedules allow going on from step {extension.go_on_from:,}: {extension.obstacle}"
+    return f"{done}; its schedules allow going on from there"

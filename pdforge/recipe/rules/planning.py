@@ -1,0 +1,37 @@
+"""Codes of what can only be said of a recipe together with a cluster profile, or with runs that exist.
+
+`pdforge.plan.advice` finds them; `plan` and `submit` print them.
+"""
+
+from __future__ import annotations
+
+from pdforge.diagnostics import Severity
+from pdforge.recipe.rules.registry import Topic
+
+WALLTIME = "PD170"
+LONGER = "PD171"
+
+PLANNING: dict[str, Topic] = {
+    WALLTIME: Topic(
+        WALLTIME,
+        Severity.WARNING,
+        "a job ends before its first checkpoint is due",
+        "A job that the scheduler ends at its time limit is told so a little before, and saves. One that dies without "
+        "notice, of a node that fails or a save that does not end in time, loses all that it did where no checkpoint "
+        "was due before the limit, and a stage may start again and again without getting on. Checkpoints are due by "
+        "time where `checkpoint.interval` is set; else every `checkpoint.every` steps, whose time is known once an "
+        "attempt of the stage, or a finished run of the same shape, has measured it.",
+    ),
+    LONGER: Topic(
+        LONGER,
+        Severity.WARNING,
+        "longer than a finished run",
+        "A finished run differs from this one in the length of the student's training only. Its student may be trained "
+        "on where nothing runs towards the last step yet: with a constant learning rate and α, or with WSD before its "
+        "decay (which is what WSD is for). A cosine, a linear or a periodic schedule is laid out over the whole length "
+        "and gives other values at every step. The token store must be the same: it is shuffled as a whole when it is "
+        "built, so more `data.train_tokens` is another order; leave room there, and set `training.tokens` or "
+        "`training.steps`.",
+    ),
+}
+"""Topics by code."""
