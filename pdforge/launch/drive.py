@@ -117,7 +117,7 @@ class Drive:
             write_stage = compile_stage
         write_stage(stage, self.root)
         register([RunDirectory(self.root / plan.directory) for plan in self.plans])
-        profile = next(plan.profile for plan in self.plans if plan.stage(stage.kind) == stage)
+        profile = next(plan.profile for plan in self.plans if stage.key in {one.key for one in plan.stages})
         return local.start(directory, stage.processes, lock, high_water=reached, environment=profile.local_environment)
 
     def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
