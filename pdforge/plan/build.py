@@ -34,7 +34,7 @@ from pdforge.recipe.models import (
     Training,
 )
 from pdforge.schedules import is_zero
-from pdforge.store.corpus import fingerprint
+from pdforge.store.corpus import fingerprint, unit_count
 
 Precision = Literal["float32", "bfloat16"]
 Located = TypeVar("Located", bound=BaseModel)
@@ -136,7 +136,8 @@ class _Builder:
             seed=data.seed,
             output=self.output(shared_directory("tokenize", identity)),
         )
-        return self.shared(job, needs=[], processes=1)
+        pieces = unit_count([corpus]) or self.profile.processes
+        return self.shared(job, needs=[], processes=min(pieces, self.profile.processes))
 
     @cached_property
     def teacher(self) -> Stage | None:

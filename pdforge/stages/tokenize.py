@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pdforge.store.tokenize import BuildStopped, Task, build_token_store
 
 def run(job: TokenizeJob, directory: StageDirectory, rank: int, ranks: int) -> Results | Stopped:
     """Train or load the tokenizer, encode, pack; finished parts of an earlier attempt are kept."""
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # this task's part of the machine; the tokenizer takes it all
+        os.environ.setdefault("RAYON_NUM_THREADS", threads)
     try:
         manifest = build_token_store(
             Path(job.output),

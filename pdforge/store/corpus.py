@@ -52,6 +52,12 @@ def units(corpora: Sequence[Corpus]) -> list[Unit]:
     return [_documents_of(unit) for corpus in corpora for unit in _units(corpus)]
 
 
+def unit_count(corpora: Sequence[Corpus]) -> int | None:
+    """How many pieces `units` makes; None where that cannot be told on this machine, without a network."""
+    counts = [_unit_count(corpus) for corpus in corpora]
+    return None if None in counts else sum(filter(None, counts))
+
+
 @dataclass(frozen=True)
 class WeightedUnits:
     """One source of text and its share of the tokens, in (0, 1]."""
@@ -117,6 +123,19 @@ def _units(corpus: Corpus) -> list[Unit]:
         return readers.dataset(corpus)
     filesystem, sizes = _matches(corpus.path)
     return [partial(_texts, filesystem, files, corpus) for files in _grouped(sizes)]
+
+
+def _unit_count(corpus: Corpus) -> int | None:
+    if isinstance(corpus, MixtureCorpus):
+        return unit_count([source.corpus for source in corpus.sources])
+    if isinstance(corpus, StandardLibraryCorpus):
+        return 1
+    if isinstance(corpus, HuggingFaceCorpus) or "://" in corpus.path:
+        return None
+    try:
+        return len(_units(corpus))
+    except EnvironmentFault:
+        return None
 
 
 def _texts(

@@ -91,9 +91,10 @@ class Encoder:
         pieces = [list(_pieces(text)) for text in texts]
         flat = [piece for document in pieces for piece in document]
         encoded = iter(self._model.encode_batch_fast(flat, add_special_tokens=False))
+        first = np.array([self.separator], self.dtype)
+        # a list of ids becomes an array at once: loops over ids in Python cost as much as the encoding
         return [
-            np.array([self.separator, *(id_ for _ in document for id_ in next(encoded).ids)], self.dtype)
-            for document in pieces
+            np.concatenate([first, *(np.array(next(encoded).ids, self.dtype) for _ in document)]) for document in pieces
         ]
 
 

@@ -19,7 +19,8 @@ from pdforge.store.encoded import EncodedPart, EncodedText
 
 _BITS = 16
 """Bits of a hash that make its bin."""
-_OPEN_PARTS = 16
+_OPEN_PARTS = 2
+"""Sequences are read in the order of the text, and one may begin in a part and end in the next."""
 _NOTHING = -1
 """A threshold below every hash."""
 

@@ -6,6 +6,8 @@ tokenizer.json     trained or copied, by task 0
 manifest.json      by task 0, when all is there
 
 What is written depends on the corpus and the recipe alone, not on the number of tasks or on when they were killed.
+A piece whose task does not get on is taken over by one that has to wait for it. Both may then write it: the bytes are
+the same, and files appear whole. So task 0 alone ends every build, whoever else dies or never starts.
 """
 
 from __future__ import annotations
@@ -33,12 +35,15 @@ Progress = Callable[[dict[str, Any]], None]
 POLL_S = 0.2
 """Between two looks at what the other tasks have published."""
 
+PATIENCE_S = 60.0
+"""Without anything new from the other tasks before one that waits does their work: several times that of a piece."""
+
 
 class BuildStopped(Exception):
     """The build was asked to stop; started again it goes on."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
     """One of the tasks that build a store together, on one file system."""
 
@@ -47,9 +52,15 @@ class Task:
     stopped: Callable[[], bool] = lambda: False
     """Whether it has been asked to stop."""
 
-    def owns(self, number: int) -> bool:
+    def __post_init__(self) -> None:
+        self._given_up: set[int] = set()  # ranks whose work it has taken over
+        self._seen: object = None
+        self._since = time.monotonic()
+
+    def owns(self, piece: int) -> bool:
         """Whether that piece of the work is this task's."""
-        return number % self.ranks == self.rank
+        owner = piece % self.ranks
+        return owner == self.rank or owner in self._given_up
 
     def check(self) -> None:
         """Raise BuildStopped where it has been asked to stop."""
@@ -57,10 +68,23 @@ class Task:
             raise BuildStopped
 
     def wait(self, until: Callable[[], bool]) -> None:
-        """Wait for what other tasks do; raises BuildStopped."""
+        """Wait for what only task 0 does; raises BuildStopped."""
         while not until():
             self.check()
             time.sleep(POLL_S)
+
+    def wait_for(self, pieces: Sequence[int], *, seen: object) -> None:
+        """Wait a little for pieces of other tasks: where `seen` has been the same for too long, they are this one's.
+
+        Raises:
+            BuildStopped: it was asked to stop.
+        """
+        self.check()
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        if time.monotonic() - self._since >= PATIENCE_S:
+            self._given_up.update(piece % self.ranks for piece in pieces)
+        time.sleep(POLL_S)
 
 
 def build_token_store(
@@ -112,8 +136,8 @@ def build_token_store(
     )
     try:
         return builder.build(corpus, train_sequences, validation_sequences)
-    except StoreMissing:
-        # Task 0 takes the encoded text away when the store is whole; a task without a part in the rest may be late.
+    except StoreError:
+        # Task 0 takes the encoded text away when the store is whole; another may be late, or write what is there.
         found = _finished(output, identity)
         if found:
             return found
@@ -208,7 +232,8 @@ class _Builder:
             unit = next((n for s in selection.wanting for n in self._open_units(s)), None)
             if unit is None:
                 self._refuse_shortage(selection)
-                time.sleep(POLL_S)
+                waiting_for = [source.at for source in selection.wanting if source.at in source.units]
+                self.task.wait_for(waiting_for, seen=[source.parts[-1:] for source in sources])
                 continue
             for _ in text.encode(unit, units[unit](), self.encoder):
                 self._report_encoded(sources)
@@ -243,18 +268,18 @@ class _Builder:
             self.report({"phase": f"pack {name}", "done": done, "total": packer.sequences, "unit": "sequences"})
 
         missing = packer.missing()
-        for number in packer.write([number for number in missing if self.task.owns(number)]):
-            missing.remove(number)
+        while missing:
             report(len(missing))
-            self.task.check()
-
-        def all_there() -> bool:
+            for number in packer.write([number for number in missing if self.task.owns(number)]):
+                missing.remove(number)
+                report(len(missing))
+                self.task.check()
+            if self.task.rank != 0:
+                return
             missing = packer.missing()
-            report(len(missing))
-            return not missing
-
-        if self.task.rank == 0:
-            self.task.wait(all_there)
+            if missing:
+                self.task.wait_for(missing, seen=(name, *missing))
+        report(0)
 
     def _finish(self, packers: Sequence[SplitPacker]) -> TokenManifest:
         (train, train_sums), (validation, validation_sums) = (packer.finish() for packer in packers)

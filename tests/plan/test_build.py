@@ -9,7 +9,7 @@ from pdforge.errors import EnvironmentFault, RecipeError, UsageError
 from pdforge.plan.jobs import CaptureJob, TokenizeJob, TrainJob
 from pdforge.plan.model import Plan, merged_stages
 from pdforge.plan.profile import Profile
-from tests.plan.conftest import MakePlans
+from tests.plan.conftest import CPU, MakePlans
 
 
 def test_stages_and_what_they_need(plans: MakePlans) -> None:
@@ -105,6 +105,16 @@ def test_what_the_refusal_accepts_is_accepted(plans: MakePlans) -> None:
     assert "micro 1" in caught.value.remedy
     assert plans("training.batch.global=16", profile=eight, variants=("lm",))
     assert plans("training.batch.micro=1", profile=eight, variants=("lm",))
+
+
+def test_tokenize_has_as_many_tasks_as_there_are_files_and_processes(plans: MakePlans, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "corpus" / f"large{number}.txt").write_bytes(b"a word\n" * 2_500_000)
+    four, two = Profile(name="local", processes=4), Profile(name="local", processes=2)
+    [one], [wide], [narrow] = (plans(variants=("lm",), profile=profile) for profile in (CPU, four, two))
+    assert [plan.stages[0].processes for plan in (one, wide, narrow)] == [1, 3, 2]
+    assert len({plan.stages[0].identity for plan in (one, wide, narrow)}) == 1
+    assert plans("data.corpus={kind: python-stdlib}", variants=("lm",), profile=two)[0].stages[0].processes == 1
 
 
 def test_parallelism_must_make_up_the_processes(plans: MakePlans) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
+import signal
 import threading
+import time
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 from pdforge.errors import StoreError
 from pdforge.recipe.models import JsonLinesCorpus, MixtureCorpus, TrainedTokenizer
 from pdforge.store import corpus as corpus_module
-from pdforge.store import encoded, pack
+from pdforge.store import encoded, pack, tokenize
 from pdforge.store.pack import shares_of, shuffled
 from pdforge.store.tokenize import BuildStopped, Task, build_token_store
 from pdforge.store.tokens import TokenStore
@@ -121,6 +124,65 @@ def test_a_build_goes_on_with_another_number_of_tasks(corpus, tmp_path):
     assert list((tmp_path / "many" / ".build").glob("part-*"))
     assert together([partial(build, tmp_path / "many", corpus, task=Task(rank, 2)) for rank in range(2)]) == []
     assert made.contents(tmp_path / "many") == made.contents(tmp_path / "one")
+
+
+def test_a_task_does_the_work_of_those_that_never_start(corpus, tmp_path, monkeypatch):
+    """Task 0 of 3 alone; what it took over is the same. While others may still come, it waits for them."""
+    build(tmp_path / "one", corpus)
+    monkeypatch.setattr(tokenize, "POLL_S", 0.01)
+    monkeypatch.setattr(tokenize, "PATIENCE_S", 3600)
+    checks = iter(range(10**6))
+    with pytest.raises(BuildStopped):
+        build(tmp_path / "alone", corpus, task=Task(0, 3, lambda: next(checks) > 100))
+    assert not (tmp_path / "alone" / "manifest.json").exists()
+    monkeypatch.setattr(tokenize, "PATIENCE_S", 0.1)
+    build(tmp_path / "alone", corpus, task=Task(0, 3))
+    assert made.contents(tmp_path / "alone") == made.contents(tmp_path / "one")
+
+
+def test_tasks_that_take_over_work_that_is_still_being_done(corpus, tmp_path, monkeypatch):
+    """Nobody waits for anybody: every piece may be written by all at once."""
+    build(tmp_path / "one", corpus)
+    monkeypatch.setattr(tokenize, "PATIENCE_S", 0)
+    works = [partial(build, tmp_path / "many", corpus, task=Task(rank, 5)) for rank in range(5)]
+    assert together(works) == []
+    assert made.contents(tmp_path / "many") == made.contents(tmp_path / "one")
+
+
+def test_one_of_two_killed_and_gone_on_with_three(corpus, tmp_path):
+    """Processes, SIGKILL: the other of the two stops when asked to, three go on, to the same bytes."""
+    build(tmp_path / "one", corpus)
+    output = tmp_path / "many"
+    two = [_forked(output, corpus, Task(rank, 2, partial(path_exists, tmp_path / "stop"))) for rank in range(2)]
+    _until(lambda: list((output / ".build").glob("part-*")))
+    two[1].kill()
+    (tmp_path / "stop").touch()
+    for process in two:
+        process.join(60)
+    assert two[1].exitcode == -signal.SIGKILL
+    three = [_forked(output, corpus, Task(rank, 3)) for rank in range(3)]
+    for process in three:
+        process.join(120)
+    assert [process.exitcode for process in three] == [0, 0, 0]
+    assert made.contents(output) == made.contents(tmp_path / "one")
+
+
+def path_exists(path):
+    time.sleep(0.05)  # between two pieces: slow enough to be killed before the end
+    return path.exists()
+
+
+def _forked(output, corpus, task):
+    process = multiprocessing.get_context("fork").Process(target=partial(build, output, corpus, task=task))
+    process.start()
+    return process
+
+
+def _until(there):
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_every_task_says_that_there_is_too_little_text(corpus, tmp_path):
