@@ -170,3 +170,24 @@ def test_progress_that_says_nothing_is_no_measurement(plans: MakePlans, tmp_path
     assert stage is not None
     write_atomically(StageDirectory(tmp_path / "runs" / stage.directory).progress, progress)
     assert messages(plan, tmp_path / "runs") == []
+
+
+def test_submit_says_it_before_it_submits(
+    plans: MakePlans, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    finish(plans(*steps(20))[0], root)
+    teacher = plans(*steps(30))[0].stage("pretrain-teacher")
+    assert teacher is not None
+    write_json(StageDirectory(root / teacher.directory).progress, {"tokens_per_second": BATCH / 70})
+    write_atomically(tmp_path / "pdforge" / "clusters.yaml", "brief: {executor: slurm, walltime: 10m}\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    chosen = ("--root", str(root), "-v", "pd", *(each for field in steps(30) for each in ("--set", field)))
+    submitted = pdforge("submit", str(recipe), *chosen, "--cluster", "brief", "--dry-run")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "#SBATCH" in submitted.stdout
+    assert [line.split(":")[0] for line in submitted.stderr.splitlines() if line.startswith("warning")] == [
+        "warning[PD170]",
+        "warning[PD171]",
+    ]
+    assert "a job of profile brief ends after 10 min 00 s" in submitted.stderr

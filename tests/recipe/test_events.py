@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
+import ruamel.yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import ScalarNode
 
+from pdforge.recipe import events as recipe_events
 from pdforge.recipe.events import events, kind_of
 
 _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("**/*.yaml"))
@@ -62,6 +67,25 @@ def _damaged(text: str, chance: random.Random) -> str:
         gone = chance.choice((0, 0, 1, 4))
         piece = piece[:at] + ("" if gone else chance.choice(_DAMAGE)) + piece[at + gone :]
     return piece
+
+
+@pytest.mark.parametrize("own", [recipe_events._Reader, recipe_events._Scanner, recipe_events._Parser])
+def test_what_is_replaced_is_still_what_ruamel_calls(own: type) -> None:
+    """Each method and attribute takes the place of one of ruamel's, with its arguments; else it is never called."""
+    names = [name for name in vars(own) if not name.startswith("_")]
+    moved = [name for name in names if not hasattr(own.__base__, name)]
+    assert not moved, f"ruamel.yaml {ruamel.yaml.__version__} has no {moved}: see pdforge/recipe/events.py"
+    for name in names:
+        if isinstance(function := vars(own)[name], FunctionType):
+            theirs = inspect.signature(getattr(own.__base__, name)).parameters
+            assert list(inspect.signature(function).parameters) == list(theirs), name
+
+
+def test_only_tried_versions_of_ruamel_are_installed() -> None:
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        needs = tomllib.load(file)["project"]["dependencies"]
+    (bounds,) = (need for need in needs if need.startswith("ruamel.yaml"))
+    assert "<" in bounds, "an upper bound: pdforge/recipe/events.py replaces parts that are not public"
 
 
 @pytest.mark.parametrize("text", [*(file.read_text(encoding="utf-8") for file in _RECIPES), *_OTHERS])
