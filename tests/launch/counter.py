@@ -38,8 +38,9 @@ def options(path: Path) -> dict:
 
 def main(path: Path) -> int:
     stage, what, rank = StageDirectory(path), options(path), int(os.environ["RANK"])
-    assert (os.environ["MASTER_ADDR"], os.environ["LOCAL_RANK"]) == ("127.0.0.1", os.environ["RANK"])
-    assert os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"]
+    if "SLURM_JOB_ID" not in os.environ:
+        assert (os.environ["MASTER_ADDR"], os.environ["LOCAL_RANK"]) == ("127.0.0.1", os.environ["RANK"])
+        assert os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"]
     assert int(os.environ["MASTER_PORT"])
     stage.output.mkdir(parents=True, exist_ok=True)
     if what["helper"]:

@@ -1,0 +1,83 @@
+"""Interruptions of a light stage on two nodes: every run ends, and nothing is counted twice."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pdforge.launch.records import read_attempt
+from pdforge.layout import read_json
+from tests.slurm.conftest import Cluster, User, wait_for
+
+STEPS = 40
+
+
+def assert_counted_once(user: User) -> None:
+    """The run is done, and each start went on where the last one had saved."""
+    assert user.train.done.exists(), user.describe()
+    assert [read_json(user.train.output / f"count{rank}.json") for rank in (0, 1)] == [STEPS, STEPS]
+    starts = [int(line) for line in (user.train.output / "starts").read_text().split()]
+    assert starts == sorted(starts)
+    assert len(set(starts[1:])) == len(starts[1:])
+
+
+def test_a_graph_of_jobs_on_two_nodes_ends(user: User) -> None:
+    user.count(train={"steps": 5})
+    user.submit()
+    user.wait_for_end()
+    assert {stage["state"] for stage in user.stages().values()} == {"done"}
+    (attempt,) = user.train.all_attempts()
+    record = read_attempt(attempt)
+    assert record is not None
+    assert record.nodes == ["n1", "n2"]
+
+
+def test_requests_to_save_at_random_moments(user: User) -> None:
+    user.count(train={"steps": STEPS, "delay": 0.3})
+    user.submit()
+    moments = sorted(random.Random(7).sample(range(2, STEPS - 6), 3))
+    for moment in moments:
+        user.wait_for_step(moment)
+        before = len(user.train.all_attempts())
+        user.cluster("scancel", "--signal=USR2", user.job())
+        assert wait_for(lambda before=before: len(user.train.all_attempts()) > before, 60), user.describe()
+    user.wait_for_end()
+    assert_counted_once(user)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["node", "node-and-controller"])
+def test_a_node_dies(user: User, cluster: Cluster, restarted: bool) -> None:
+    user.count(train={"steps": STEPS, "delay": 0.1})
+    user.submit()
+    user.wait_for_step(5)
+    cluster.script("kill-node", "n2")
+    cluster("scontrol", "update", "nodename=n2", "state=down", "reason=killed")
+    if restarted:
+        cluster.script("restart-controller")
+    cluster.script("start-node", "n2")
+    user.wait_for_end()
+    assert_counted_once(user)
+    assert len(user.train.all_attempts()) == 2
+
+
+def test_no_process_of_a_cancelled_run_is_left(user: User) -> None:
+    user.count(train={"steps": 1000, "delay": 0.1, "helper": True})
+    user.submit()
+    user.wait_for_step(2)
+    assert any("pdforge-test-helper" in process for process in user.processes())
+    user.pdforge("cancel", user.recipe, "--cluster", "two", "--kill")
+    user.wait_for_end()
+    assert wait_for(lambda: not user.processes(), 30), user.processes()
+    assert user.stages()["train"]["state"] == "stopped"
+
+
+def test_a_stage_that_fails_again_and_again_is_given_up(user: User) -> None:
+    user.count(train={"steps": 10, "delay": 10, "fail_rank": 1, "fail_at": 1})
+    user.submit()
+    user.wait_for_end()
+    stage = user.stages()["train"]
+    assert stage["state"] == "failed"
+    assert "the counter broke" in stage["error"]
+    attempts = [read_attempt(attempt) for attempt in user.train.all_attempts()]
+    assert 3 <= len(attempts) <= 4
