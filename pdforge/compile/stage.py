@@ -9,7 +9,7 @@ from typing import Any
 
 from pdforge.compile.templates import Name, render
 from pdforge.layout import StageDirectory, write_atomically
-from pdforge.plan.jobs import Job, TrainJob
+from pdforge.plan.jobs import Job, TrainJob, kept
 from pdforge.plan.model import Stage
 from pdforge.schedules import is_zero, learning_rate_phases
 
@@ -50,6 +50,7 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
         "titan_names": Name(*(["DistillationLoss"] if distils else []), *titan),
         "loss_names": Name("ChunkedLossWrapper", *([] if distils else ["CrossEntropyLoss"])),
         "distils": distils,
+        "kept": kept(job.truncation) if job.truncation else None,
         "optimizer": training.optimizer,
         "activation_checkpoint": _ACTIVATION_CHECKPOINT[training.activation_checkpointing],
         "dump_folder": str(directory.path),

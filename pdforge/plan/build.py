@@ -19,7 +19,9 @@ from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, Job, ModelSource, T
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
+from pdforge.recipe.columns import required_columns
 from pdforge.recipe.models import (
+    Codec,
     Corpus,
     HuggingFaceCorpus,
     HuggingFaceTeacher,
@@ -28,6 +30,7 @@ from pdforge.recipe.models import (
     OnlineLogits,
     PretrainedHere,
     PretrainedTokenizer,
+    Sample,
     Teacher,
     TeacherModel,
     TorchtitanTeacher,
@@ -35,6 +38,8 @@ from pdforge.recipe.models import (
 )
 from pdforge.schedules import is_zero
 from pdforge.store.corpus import fingerprint, unit_count
+
+DEFAULT_CODEC: Codec = "rank-gap-63"
 
 Precision = Literal["float32", "bfloat16"]
 Located = TypeVar("Located", bound=BaseModel)
@@ -204,6 +209,9 @@ class _Builder:
         source, source_identity = self.teacher_source(teacher.model)
         precision, micro = self.capture_numerics(teacher.model)
         sequences = self.steps(training, "training") * training.batch.global_
+        sampled = isinstance(teacher.truncation, Sample)
+        codec = "sampled" if sampled else teacher.logits.codec or DEFAULT_CODEC
+        columns = tuple(sorted({*teacher.logits.columns, *required_columns(self.recipe.objective)}))
         identity = identities.capture_identity(
             teacher=source_identity,
             tokens=self.tokenize.identity,
@@ -211,6 +219,8 @@ class _Builder:
             truncation=teacher.truncation,
             precision=precision,
             shard_sequences=teacher.logits.shard_sequences,
+            codec=codec,
+            columns=columns,
             from_step=from_step,
         )
         job = CaptureJob(
@@ -223,6 +233,8 @@ class _Builder:
             sequences=sequences,
             truncation=teacher.truncation,
             shard_sequences=teacher.logits.shard_sequences,
+            codec=codec,
+            columns=columns,
             from_step=from_step,
             micro=micro,
             device=self.profile.device,

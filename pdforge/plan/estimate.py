@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdforge.plan.jobs import CaptureJob, TokenizeJob, TrainJob
+from pdforge.plan.jobs import kept as kept_of
 from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
 from pdforge.recipe.models import Architecture, Recipe, TopPTopK, Truncation
 from pdforge.recipe.sizes import parameter_count
 
-BYTES_PER_ENTRY = 1.5
-"""Of the logit store's codec: about 12 bits a kept entry, ids included."""
+BYTES_PER_ENTRY = {
+    "rank-gap-63": 1.5,
+    "rank-gap-127": 1.6,
+    "context-40": 1.3,
+    "context-63": 1.4,
+    "rank-gap-float16": 2.4,
+    "lossless": 4.0,
+    "sampled": 2.0,
+}
+"""Of the logit store's codecs, a kept entry, ids included (docs/store.md). `sampled`: our guess for few draws."""
 
 KEPT_ENTRIES = {10: 6.6, 20: 11.3, 50: 22.3, 100: 37.0}
 """Mean kept entries of top-0.95-k by k, for the vocabulary below (arXiv 2410.16215, section 3.2 and Table 8)."""
@@ -73,12 +82,13 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int, kept: float | Non
             return StageFigures(tokens=tokens, bytes=tokens * (2 if vocabulary <= 1 << 16 else 4))
         case CaptureJob() as job:
             tokens = job.sequences * length
-            most = job.truncation.top_k if isinstance(job.truncation, TopPTopK) else job.truncation.draws
+            most = min(kept_of(job.truncation)[1], vocabulary) * BYTES_PER_ENTRY[job.codec]
+            columns = 4 * len(job.columns)
             return StageFigures(
                 tokens=tokens,
                 flops=_forward_flops(job.teacher.architecture, tokens, vocabulary, length),
-                bytes=None if kept is None else round(tokens * kept * BYTES_PER_ENTRY),
-                bytes_at_most=round(tokens * min(most, vocabulary) * BYTES_PER_ENTRY),
+                bytes=None if kept is None else round(tokens * (kept * BYTES_PER_ENTRY[job.codec] + columns)),
+                bytes_at_most=round(tokens * (most + columns)),
             )
         case TrainJob() as job:
             tokens = job.steps * job.training.batch.global_ * length

@@ -7,6 +7,7 @@ they are named here: an identity too many costs time, one too few serves a wrong
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pdforge import __version__
@@ -60,6 +61,8 @@ def capture_identity(
     truncation: Truncation,
     precision: str,
     shard_sequences: int,
+    codec: str,
+    columns: Sequence[str],
     from_step: int | None = None,
 ) -> str:
     """Of a logit store: `sequences` samples of `tokens` as `teacher` sees them; with `from_step` as it saw them while
@@ -73,6 +76,8 @@ def capture_identity(
         truncation=truncation.model_dump(mode="json"),
         precision=precision,
         shard_sequences=shard_sequences,
+        codec=codec,
+        columns=list(columns),
         **online,
     )
 

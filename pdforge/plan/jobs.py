@@ -9,7 +9,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pdforge.recipe.models import Architecture, Corpus, Objective, Tokenizer, Training, Truncation
+from pdforge.recipe.models import (
+    Architecture,
+    Codec,
+    Column,
+    Corpus,
+    Objective,
+    Tokenizer,
+    TopPTopK,
+    Training,
+    Truncation,
+)
 
 
 class _Job(BaseModel):
@@ -61,6 +71,13 @@ class HuggingFaceSource(BaseModel):
     sequence_length: int
 
 
+def kept(truncation: Truncation) -> tuple[float, int]:
+    """Top-p and top-k as logit stores and their readers count them: of a sample nothing is cut off, and at most each
+    draw is another id.
+    """
+    return (truncation.top_p, truncation.top_k) if isinstance(truncation, TopPTopK) else (1.0, truncation.draws)
+
+
 class TrainJob(_Job):
     """A training stage; everything that torchtitan needs is rendered into `train.py` from this."""
 
@@ -86,7 +103,12 @@ class TrainJob(_Job):
 
 
 class CaptureJob(_Job):
-    """Teacher over the token store → logit store."""
+    """Teacher over the token store → logit store.
+
+    Any number of processes share the work: rank r of R captures the shards r, r+R, r+2R, …; R may differ from attempt
+    to attempt. They need nothing of each other, neither a process group nor to run at one time, so they may be the
+    tasks of a job array (RANK and WORLD_SIZE say which). Rank 0 ends last: it publishes the store.
+    """
 
     kind: Literal["capture"] = "capture"
     teacher: ModelSource | HuggingFaceSource
@@ -97,6 +119,9 @@ class CaptureJob(_Job):
     """Samples 0 … sequences-1 of the `train` split are captured."""
     truncation: Truncation
     shard_sequences: int
+    codec: Codec | Literal["sampled"]
+    columns: tuple[Column, ...]
+    """In the order of their names."""
     from_step: int | None = None
     """Captured while the teacher is pre-trained, from this step; None: afterwards."""
     micro: int

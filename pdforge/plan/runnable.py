@@ -8,7 +8,7 @@ from pdforge.environment import require_training_packages
 from pdforge.errors import UsageError
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
 from pdforge.plan.model import Plan
-from pdforge.recipe.models import AdaKDSpread, NormKD, Sample
+from pdforge.recipe.models import AdaKDSpread, NormKD
 
 
 def require_runnable(plans: Iterable[Plan]) -> None:
@@ -59,8 +59,6 @@ def _capture(job: CaptureJob) -> Iterator[str]:
         yield f"capture from a Hugging Face model ({job.teacher.path})"
     if job.from_step is not None:
         yield "capture while the teacher is pre-trained (teacher.logits.mode online)"
-    if isinstance(job.truncation, Sample):
-        yield "capture sampled distributions (teacher.truncation.kind sample)"
 
 
 def _train(job: TrainJob) -> Iterator[str]:

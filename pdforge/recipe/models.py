@@ -54,6 +54,8 @@ from pdforge.recipe.parts.schedules import (
     WarmupStableDecayOfRest,
 )
 from pdforge.recipe.parts.teacher import (
+    Codec,
+    Column,
     HuggingFaceTeacher,
     LiveLogits,
     Logits,
@@ -84,6 +86,8 @@ __all__ = [
     "Architecture",
     "Batch",
     "Checkpointing",
+    "Codec",
+    "Column",
     "Constant",
     "Corpus",
     "Cosine",

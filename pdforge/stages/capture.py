@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from pdforge.distill.sampling import sample
+from pdforge.distill.statistics import statistics
 from pdforge.distill.truncation import truncate
 from pdforge.layout import StageDirectory, write_json
-from pdforge.plan.jobs import CaptureJob, ModelSource
-from pdforge.recipe.models import TopPTopK
+from pdforge.plan.jobs import CaptureJob, ModelSource, kept
+from pdforge.recipe.models import Sample
 from pdforge.stages import stop
 from pdforge.stages.entry import Results, Stopped, in_array
 from pdforge.store.background import BackgroundWriter
-from pdforge.store.codec import LogitBlock
+from pdforge.store.codec import CODECS, LogitBlock
 from pdforge.store.ranks import Ranks
 from pdforge.store.spec import LogitSpec
 from pdforge.store.tokens import TokenSplit, TokenStore
@@ -34,8 +38,11 @@ from pdforge.titan.models import decoder
 CALIBRATION_POSITIONS = 8192
 """Positions whose kept ids order the store's rank table; every rank computes the same ones."""
 
+CALIBRATION_POSITIONS_OF_TABLES = 65536
+"""The same for a codec with several rank tables, each learnt from a part of the positions."""
+
 LOGITS_AT_ONCE = 64 * 2**20
-"""Logits, in numbers, that exist at one time: 256 MiB in float32."""
+"""Logits, in numbers, that exist at one time: 256 MiB in float32; a quarter for samples, whose sums take int64."""
 
 POLL_S = 0.5
 """Between two looks of rank 0 at what the others have published."""
@@ -47,9 +54,8 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
     A task of a job array waits for nobody and publishes nothing: tasks need not run at the same time.
     """
     tokens = TokenStore.open(job.tokens)
-    truncation = job.truncation
-    assert isinstance(truncation, TopPTopK), "another truncation is refused before anything starts"
-    teacher = _Teacher(job, truncation, tokens.split("train"), _device(job, rank))
+    teacher = _Teacher(job, tokens.split("train"), _device(job, rank))
+    top_p, top_k = kept(job.truncation)
     spec = LogitSpec(
         identity=job.identity,
         teacher=job.teacher_identity,
@@ -58,18 +64,16 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
         tokenizer=tokens.manifest.tokenizer,
         sequence_length=job.teacher.sequence_length,
         vocabulary=job.teacher.vocabulary,
-        top_p=truncation.top_p,
-        top_k=truncation.top_k,
+        top_p=top_p,
+        top_k=top_k,
         sequences=job.sequences,
         shard_sequences=job.shard_sequences,
         teacher_dtype=job.precision,
+        codec=job.codec,
+        columns=job.columns,
+        seed=job.truncation.seed if isinstance(job.truncation, Sample) else None,
     )
-    calibration = min(job.sequences, max(1, CALIBRATION_POSITIONS // spec.sequence_length))
-    writer = LogitWriter(
-        job.output,
-        spec,
-        lambda: Ranks.from_counts(_kept_counts(teacher.blocks(0, calibration), spec.vocabulary)),
-    )
+    writer = LogitWriter(job.output, spec, lambda: _ranks(teacher, spec))
     progress = _Progress(directory, spec) if rank == 0 or in_array() else None
     with BackgroundWriter(writer) as background:
         for shard in writer.missing_shards():
@@ -103,8 +107,8 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
 class _Teacher:
     """The frozen teacher over one split of the token store."""
 
-    def __init__(self, job: CaptureJob, truncation: TopPTopK, split: TokenSplit, device: torch.device) -> None:
-        self._job, self._truncation, self._split = job, truncation, split
+    def __init__(self, job: CaptureJob, split: TokenSplit, device: torch.device) -> None:
+        self._job, self._split, self._device = job, split, device
         assert isinstance(job.teacher, ModelSource), "another source is refused before anything starts"
         self._model = load(job.teacher, device, getattr(torch, job.precision))
 
@@ -112,30 +116,52 @@ class _Teacher:
         """The truncated distributions of samples first … end-1, one block a sequence."""
         for start in range(first, end, self._job.micro):
             tokens, positions = self._split.get_batch(range(start, min(end, start + self._job.micro)))
-            inputs = torch.from_numpy(tokens[:, :-1]).long()
-            yield from self._truncated(inputs, torch.from_numpy(positions).long())
+            packed = torch.from_numpy(tokens).long()
+            parts = self._parts(packed, torch.from_numpy(positions).long(), start)
+            for row in range(len(packed)):
+                yield self._block({name: part[row] for name, part in parts.items()})
 
-    def _truncated(self, inputs: torch.Tensor, positions: torch.Tensor) -> Iterator[LogitBlock]:
+    def _parts(self, packed: Tensor, positions: Tensor, first: int) -> dict[str, NDArray[Any]]:
+        """Everything that is stored of samples first … first+B-1, by name: [B, L], or [B, L, K] padded."""
+        inputs, labels = packed[:, :-1], packed[:, 1:]
         hidden = self._model.hidden(inputs, positions)
-        rows = max(1, LOGITS_AT_ONCE // self._job.teacher.vocabulary)
-        parts = [
-            truncate(self._model.logits(chunk), self._truncation.top_p, self._truncation.top_k)
-            for chunk in torch.split(hidden.flatten(0, 1), rows)
-        ]
-        count, mass, ids, logprobs = (
-            torch.cat([getattr(part, name) for part in parts]).cpu().numpy()
-            for name in ("count", "mass", "ids", "logprobs")
+        samples, places = torch.meshgrid(
+            torch.arange(first, first + len(inputs)), torch.arange(inputs.shape[1]), indexing="ij"
         )
-        length = inputs.shape[1]
-        for row in range(inputs.shape[0]):
-            own = slice(row * length, (row + 1) * length)
-            kept = np.arange(ids.shape[1]) < count[own, None]
-            yield LogitBlock(
-                count=count[own].astype(np.uint16),
-                ids=ids[own][kept].astype(np.int32),
-                logprobs=logprobs[own][kept],
-                mass=mass[own],
+        sampled = isinstance(self._job.truncation, Sample)
+        rows = max(1, LOGITS_AT_ONCE // (4 if sampled else 1) // self._job.teacher.vocabulary)
+        chunks = [
+            self._chunk(self._model.logits(states), *(part.to(self._device) for part in others))
+            for states, *others in zip(
+                *(torch.split(part.flatten(0, 1), rows) for part in (hidden, labels, samples, places)), strict=True
             )
+        ]
+        whole = {name: torch.cat([chunk[name] for chunk in chunks]).cpu().numpy() for name in chunks[0]}
+        return {name: part.reshape(*inputs.shape, *part.shape[1:]) for name, part in whole.items()}
+
+    def _chunk(self, logits: Tensor, labels: Tensor, samples: Tensor, places: Tensor) -> dict[str, Tensor]:
+        truncation = self._job.truncation
+        figures = statistics(logits, labels, self._job.columns)
+        if isinstance(truncation, Sample):
+            drawn = sample(logits, truncation.draws, seed=truncation.seed, samples=samples, places=places)
+            return {"count": drawn.count, "ids": drawn.ids, "draws": drawn.draws, **figures}
+        cut = truncate(logits, truncation.top_p, truncation.top_k)
+        return {"count": cut.count, "ids": cut.ids, "logprobs": cut.logprobs, "mass": cut.mass, **figures}
+
+    def _block(self, parts: dict[str, NDArray[Any]]) -> LogitBlock:
+        """The block of one sequence's parts, without their padding."""
+        count, ids = parts["count"], parts["ids"]
+        inside = np.arange(ids.shape[1]) < count[:, None]
+        columns = {name: parts[name] for name in self._job.columns}
+        if "draws" in parts:
+            return replace(LogitBlock.sampled(count, ids[inside], parts["draws"][inside]), **columns)
+        return LogitBlock(
+            count=count.astype(np.uint16),
+            ids=ids[inside].astype(np.int32),
+            logprobs=parts["logprobs"][inside],
+            mass=parts["mass"],
+            **columns,
+        )
 
 
 def load(source: ModelSource, device: torch.device, dtype: torch.dtype) -> FrozenModel:
@@ -163,11 +189,15 @@ def _device(job: CaptureJob, rank: int) -> torch.device:
     return torch.device("cuda", rank % torch.cuda.device_count())
 
 
-def _kept_counts(blocks: Iterator[LogitBlock], vocabulary: int) -> NDArray[np.int64]:
-    counts = np.zeros(vocabulary, np.int64)
-    for block in blocks:
-        counts += np.bincount(block.ids, minlength=vocabulary)
-    return counts
+def _ranks(teacher: _Teacher, spec: LogitSpec) -> Ranks:
+    """The store's rank tables, from what the teacher keeps at its first positions."""
+    tables = CODECS[spec.codec].tables
+    positions = CALIBRATION_POSITIONS_OF_TABLES if tables else CALIBRATION_POSITIONS
+    blocks = list(teacher.blocks(0, min(spec.sequences, max(1, positions // spec.sequence_length))))
+    ids = np.concatenate([block.ids for block in blocks])
+    if tables:
+        return Ranks.learn(np.concatenate([block.count for block in blocks]), ids, spec.vocabulary)
+    return Ranks.from_counts(np.bincount(ids, minlength=spec.vocabulary))
 
 
 class _Progress:

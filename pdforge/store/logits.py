@@ -19,8 +19,8 @@ from pdforge.store.shardset import Damage, ShardSet
 from pdforge.store.spec import KIND, RANKS_FILE, LogitSpec, Manifest, read_spec, shard_name
 from pdforge.store.writer import LogitWriter, describe_missing
 
-Entries = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
-"""ids, logprobs (falling; padded with id 0, -inf), mass."""
+Entries = tuple[NDArray[Any], ...]
+"""ids, logprobs (falling; padded with id 0, -inf), mass; then the columns asked for."""
 
 
 class LogitStore:
@@ -79,9 +79,16 @@ class LogitStore:
         return self.manifest.sequences
 
     def get(
-        self, sample: int, top_p: float | None = None, top_k: int | None = None, *, ordered: bool = True
+        self,
+        sample: int,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        *,
+        ordered: bool = True,
+        columns: Sequence[str] = (),
     ) -> Entries:
-        """Distributions of sample `sample`: ids int32 [L, K], logprobs float32 [L, K], mass float32 [L].
+        """Distributions of sample `sample`: ids int32 [L, K], logprobs float32 [L, K], mass float32 [L]; and each of
+        `columns`, float32 [L].
 
         Log-probabilities are natural, of the full softmax at τ=1, in falling order, padded with -inf (id 0). K is
         `top_k`, by default the store's. A smaller `top_p` or `top_k` cuts the stored distributions by the rule of
@@ -90,11 +97,10 @@ class LogitStore:
 
         Raises:
             StoreMissing: no such sample, or its shard is gone.
-            StoreMismatch: the store was cut closer than asked.
+            StoreMismatch: the store was cut closer than asked, or has no such column.
             StoreDamaged: names file and block.
         """
-        ids, logprobs, mass = self.get_batch([sample], top_p, top_k, ordered=ordered)
-        return ids[0], logprobs[0], mass[0]
+        return tuple(part[0] for part in self.get_batch([sample], top_p, top_k, ordered=ordered, columns=columns))
 
     def get_batch(
         self,
@@ -103,13 +109,22 @@ class LogitStore:
         top_k: int | None = None,
         *,
         ordered: bool = True,
+        columns: Sequence[str] = (),
     ) -> Entries:
-        """`get` for B samples, stacked: [B, L, K], [B, L, K], [B, L]."""
+        """`get` for B samples, stacked: [B, L, K], [B, L, K], [B, L], and [B, L] for each of `columns`."""
         p, k = self._truncation(top_p, top_k)
+        for name in columns:
+            if name not in self.manifest.columns:
+                held = ", ".join(self.manifest.columns) or "none"
+                raise StoreMismatch(
+                    f"{self._folder}: no column {name!r}; columns: {held}",
+                    remedy="capture the teacher again with this column (teacher.logits.columns)",
+                )
         shape = (len(samples), self.manifest.sequence_length)
         ids = np.empty((*shape, k), np.int32)
         logprobs = np.empty((*shape, k), np.float32)
         mass = np.empty(shape, np.float32)
+        extra = [np.empty(shape, np.float32) for _ in columns]
         for row, sample in enumerate(samples):
             decoded = self._decode(int(sample))
             if p is not None or k < self.manifest.top_k:
@@ -117,15 +132,9 @@ class LogitStore:
             else:
                 whole = planes.ordered(decoded) if ordered else decoded
                 ids[row], logprobs[row], mass[row] = whole.ids, whole.logprobs, whole.mass
-        return ids, logprobs, mass
-
-    def column(self, sample: int, name: str) -> NDArray[np.float32]:
-        """An optional column of a sample, float32 [L]; raises StoreMismatch where the store has none of that name."""
-        if name not in self.manifest.columns:
-            raise StoreMismatch(
-                f"{self._folder}: no column {name!r}; columns: {', '.join(self.manifest.columns) or 'none'}"
-            )
-        return self._decode(sample).columns[name]
+            for column, name in zip(extra, columns, strict=True):
+                column[row] = decoded.columns[name]
+        return ids, logprobs, mass, *extra
 
     def verify(self, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
         """Recompute every checksum of every shard, and decode each shard's first sequence; what does not hold."""

@@ -47,6 +47,8 @@ class LogitSpec(Part):
     codec: str = DEFAULT_CODEC
     columns: tuple[str, ...] = ()
     """Optional per-position columns."""
+    seed: int | None = None
+    """Of the draws, of a store of sampled distributions: its `top_p` is 1, its `top_k` the number of draws."""
     alignment: str = ALIGNMENT
 
     @field_validator("codec")
@@ -74,7 +76,7 @@ class LogitSpec(Part):
 
     def hash(self) -> str:
         """Identity of the whole specification."""
-        return identity(self.model_dump(mode="json"))
+        return identity(self.model_dump(mode="json", exclude_none=True))
 
 
 class Fidelity(Part):
@@ -142,7 +144,7 @@ def fix_spec(folder: Folder, spec: LogitSpec, learn: Callable[[], Ranks] | None)
             raise StoreMismatch(f"rank tables of {ranks.vocabulary} ids, the vocabulary has {spec.vocabulary}")
         if len(ranks.id_of) > 1 and not CODECS[spec.codec].tables:
             raise StoreMismatch(f"codec {spec.codec} has one rank table, not {len(ranks.id_of)}")
-        meta = {"spec": spec.model_dump(mode="json")}
+        meta = {"spec": spec.model_dump(mode="json", exclude_none=True)}
         write_shard_file(place, ranks.blocks(), meta, first_wins=True)
     held, ranks, digest = read_spec(folder)
     difference = first_difference(held, spec)

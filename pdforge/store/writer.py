@@ -131,3 +131,4 @@ def _check(block: LogitBlock, spec: LogitSpec, place: str) -> None:
     for name in spec.columns:
         column = getattr(block, name)
         require(column is not None and column.shape == count.shape, f"column {name} is missing")
+        require(not np.isnan(column).any(), f"column {name} is not a number somewhere")

@@ -72,7 +72,7 @@ OTHERS = [
     ("objective.loss.kind", "nll", TRAIN),
     ("objective.loss", "{kind: jsd, beta: 0.3}", TRAIN),
     ("objective.tail", "ghost", TRAIN),
-    ("objective.token_filter", "{skip_lowest_entropy: 15%}", TRAIN),
+    ("objective.token_filter", "{skip_lowest_entropy: 15%}", CAPTURE),  # needs a column
     ("objective.temperature", "{kind: adakd_h}", TRAIN),
     ("objective.temperature", "{kind: scheduled, high: 4, along: {schedule: linear_dec}}", TRAIN),
     ("objective.temperature", "2.0", TRAIN),
@@ -81,6 +81,9 @@ OTHERS = [
     ("objective.alpha.warmup", "20%", TRAIN),
     ("objective.alpha.decay", "2%", TRAIN),
     ("teacher.truncation", "{kind: sample, draws: 20}", CAPTURE),
+    ("teacher.logits.codec", "lossless", CAPTURE),
+    ("teacher.logits.codec", "rank-gap-63", NOTHING),  # as by default
+    ("teacher.logits.columns", "[entropy]", CAPTURE),
     ("expect", "[{source: an earlier run, values: {heldout_loss: 2.5}}]", NOTHING),
 ]
 TABLE = [

@@ -103,9 +103,10 @@ def _teacher(draw: Draw, *, hub: bool) -> Values:
         model = {"kind": "torchtitan", "path": "checkpoint", "step": 1, "architecture": _architecture(draw)}
     truncations: list[Values] = [
         _some(draw, {"top_p": 0.9, "top_k": draw.choice([20, 50])}),
-        {"kind": "sample", **_some(draw, {"draws": 20})},
+        {"kind": "sample", **_some(draw, {"draws": 20, "seed": 7})},
     ]
-    logits: list[Values] = [{"mode": "live"}, {"mode": "offline"}, _some(draw, {"shard_sequences": 64})]
+    stored = _some(draw, {"shard_sequences": 64, "codec": "context-40", "columns": ["entropy", "logsumexp"]})
+    logits: list[Values] = [{"mode": "live"}, {"mode": "offline"}, stored]
     return {"model": model, **_some(draw, {"truncation": draw.choice(truncations), "logits": draw.choice(logits)})}
 
 
@@ -137,9 +138,11 @@ def _objective(draw: Draw) -> Values:
 
 
 def _suit(objective: Values, teacher: Values) -> None:
-    """A loss that has a meaning on the teacher's targets."""
+    """A loss that has a meaning on the teacher's targets; of a sample, its one temperature and codec."""
     kind = objective.get("loss", {}).get("kind")
     if teacher.get("truncation", {}).get("kind") == "sample":
+        objective.pop("temperature", None)
+        teacher.get("logits", {}).pop("codec", None)
         if kind in ("reverse_kld", "jsd"):
             del objective["loss"]
     elif kind == "reverse_kld":

@@ -172,6 +172,23 @@ BROKEN = {
         ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
         ("temperature: 1.0", "loss: {kind: ¦jsd}"),
     ),
+    "temperature of a sample": (
+        "PD143",
+        "temperature is 2, and the truncation is sample",
+        ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
+        ("temperature: 1.0", "temperature: ¦2"),
+    ),
+    "adaptive temperature of a sample": (
+        "PD143",
+        "temperature is adakd_h",
+        ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
+        ("temperature: 1.0", "¦temperature: {kind: adakd_h}"),
+    ),
+    "codec of a sample": (
+        "PD144",
+        "codec is lossless",
+        ("{top_p: 0.95, top_k: 50}", "{kind: sample}\n  logits: {codec: ¦lossless}"),
+    ),
     "same task": (
         "PD142",
         "piqa with 0 shots is listed before",
@@ -279,6 +296,8 @@ SOUND_NEARBY = {
     "PD137": [("temperature: 1.0", "loss: {kind: reverse_kld}\n  tail: ghost")],
     "PD138": [("temperature: 1.0", "loss: {kind: mse, on: probabilities}\n  tail: label")],
     "PD139": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "loss: {kind: mse}")],
+    "PD143": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "temperature: 1")],
+    "PD144": [("{top_p: 0.95, top_k: 50}", "{kind: sample}\n  logits: {columns: [entropy]}")],
     "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
     "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5}]}\nstudent:\n")],
     "PD151": [("temperature: 1.0", "temperature: 4.9")],

@@ -48,14 +48,14 @@ def test_the_reader_of_the_example_agrees(tmp_path, name, vocabulary):
     reader = importlib.util.module_from_spec(module)
     module.loader.exec_module(reader)
     for sample in range(5):
-        ids, logprobs, _ = store.get(sample, ordered=False)
+        ids, logprobs, _, *extra = store.get(sample, ordered=False, columns=tuple(COLUMNS))
         rows, columns = reader.read(tmp_path / "s", sample)
         for position, (their_ids, p) in enumerate(rows):
             n = int(blocks[sample].count[position])
             np.testing.assert_array_equal(their_ids, ids[position, :n])
             np.testing.assert_allclose(p, np.exp(logprobs[position, :n]), rtol=1e-5)
-        for column in COLUMNS:
-            np.testing.assert_array_equal(columns[column].astype(np.float32), store.column(sample, column))
+        for column, ours in zip(COLUMNS, extra, strict=True):
+            np.testing.assert_array_equal(columns[column].astype(np.float32), ours)
 
 
 def test_it_is_short_and_runs_alone(tmp_path):

@@ -86,9 +86,13 @@ def test_expectations(tmp_path):
 def test_columns(tmp_path):
     held = made.spec(columns=("entropy",))
     store = made.store(tmp_path / "s", held)
-    np.testing.assert_allclose(store.column(5, "entropy"), made.blocks_of(held, 1)[1].entropy, rtol=1e-3)
+    ids, logprobs, mass, entropy = store.get(5, top_k=3, columns=("entropy",))
+    np.testing.assert_allclose(entropy, made.blocks_of(held, 1)[1].entropy, rtol=1e-3)
+    for part, alone in zip((ids, logprobs, mass), store.get(5, top_k=3), strict=True):
+        np.testing.assert_array_equal(part, alone)
+    np.testing.assert_array_equal(store.get_batch([4, 5], columns=("entropy",))[3][1], entropy)
     with pytest.raises(StoreMismatch, match="label_logprob"):
-        store.column(5, "label_logprob")
+        store.get(5, columns=("entropy", "label_logprob"))
 
 
 def test_pickled_and_read_through_fsspec(tmp_path):

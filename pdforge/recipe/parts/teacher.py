@@ -67,29 +67,49 @@ class Sample(Model):
 
     kind: Literal["sample"]
     draws: Annotated[Count, Field(le=255)] = 50
-    """Draws of a position, seeded by its place in the token store."""
+    """Draws of a position."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Seed of the draws: each position has its own, made of this one and its place in the token store."""
 
 
 Truncation = Annotated[TopPTopK | Sample, Field(discriminator="kind"), BeforeValidator(by_default("kind", "topp_topk"))]
 """What of a distribution is kept."""
 
 
-class OfflineLogits(Model):
+Codec = Literal["rank-gap-63", "rank-gap-127", "context-40", "context-63", "rank-gap-float16", "lossless"]
+"""Codecs of the logit store for truncated distributions (`docs/store.md`)."""
+
+Column = Literal["entropy", "standard_deviation", "logsumexp", "label_logprob"]
+"""What a logit store can hold of a position besides its distribution, from the full float32 logits."""
+
+
+class StoredLogits(Model):
+    """How distributions are stored."""
+
+    shard_sequences: Count = 512
+    """Sequences of one shard of the store."""
+    codec: Codec | None = None
+    """How they are stored: `rank-gap-63` or `rank-gap-127` (that many levels of probability), `context-40` or
+    `context-63` (64 rank tables: a tenth smaller), `rank-gap-float16`, `lossless` (float32). By default `rank-gap-63`,
+    about 12 bits an entry; for sampled distributions exact counts, and nothing else."""
+    columns: tuple[Column, ...] = ()
+    """What is stored of each position besides: `entropy` (nats) and `standard_deviation` (of the logits over the
+    vocabulary), `logsumexp` of the logits, `label_logprob`; all from the teacher's full logits. What the objective
+    needs of them is stored without being named here."""
+
+
+class OfflineLogits(StoredLogits):
     """The teacher's distributions are stored before the student starts."""
 
     mode: Literal["offline"] = "offline"
-    shard_sequences: Count = 512
-    """Sequences of one shard of the store."""
 
 
-class OnlineLogits(Model):
+class OnlineLogits(StoredLogits):
     """The teacher's distributions are stored while it is pre-trained, each from the weights of its own step."""
 
     mode: Literal["online"]
     from_step: Count
     """First step of the teacher's training whose distributions are stored; those before it never are."""
-    shard_sequences: Count = 512
-    """Sequences of one shard of the store."""
 
 
 class LiveLogits(Model):

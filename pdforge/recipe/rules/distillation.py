@@ -13,6 +13,7 @@ from pdforge.recipe.models import (
     AdaKDSpread,
     Constant,
     LearningRateWSD,
+    LiveLogits,
     NormKD,
     Recipe,
     ReverseKLD,
@@ -225,3 +226,33 @@ def enough_draws(recipe: Recipe) -> Iterator[Finding]:
     truncation = recipe.teacher.truncation if recipe.teacher and distils(recipe) else None
     if isinstance(truncation, Sample) and truncation.draws < 12:
         yield Finding("teacher.truncation.draws", f"only {truncation.draws} draws of each distribution", "12 or more")
+
+
+@rule("PD143", Severity.ERROR, "temperature of a sampled distribution")
+def sampled_at_one(recipe: Recipe) -> Iterator[Finding]:
+    """Counts of draws are unbiased for the teacher's distribution at τ=1, and for no other: a power of a count is no
+    estimate of the power of a probability (the mean of √count is not √mean), and tokens that were not drawn stay at 0
+    whatever τ says. With 50 draws τ=2 flattens the noise of the sample, not the teacher."""
+    temperature = recipe.objective.temperature
+    sampled = recipe.teacher is not None and isinstance(recipe.teacher.truncation, Sample)
+    if sampled and distils(recipe) and temperature != 1:
+        said = f"{temperature:g}" if isinstance(temperature, float) else temperature.kind
+        yield Finding(
+            "objective.temperature",
+            f"temperature is {said}, and the truncation is sample, which holds counts of draws at τ=1",
+            "temperature: 1.0, or truncation: {kind: topp_topk}",
+        )
+
+
+@rule("PD144", Severity.ERROR, "codec of a sampled distribution")
+def sampled_has_its_codec(recipe: Recipe) -> Iterator[Finding]:
+    """Counts of draws are stored exactly, by a codec of their own; the others store probabilities."""
+    teacher = recipe.teacher
+    if teacher is None or not isinstance(teacher.truncation, Sample) or isinstance(teacher.logits, LiveLogits):
+        return
+    if teacher.logits.codec is not None:
+        yield Finding(
+            "teacher.logits.codec",
+            f"codec is {teacher.logits.codec}, and the truncation is sample, which is stored as exact counts",
+            "leave it out",
+        )
