@@ -48,6 +48,7 @@ def plan_command(
     from pdforge.plan.clusters import find_profile  # noqa: PLC0415
     from pdforge.plan.content import written_fingerprint  # noqa: PLC0415
     from pdforge.plan.page import done_keys, print_plans  # noqa: PLC0415
+    from pdforge.plan.reuse import logit_store_line  # noqa: PLC0415
     from pdforge.recipe.load import load_recipes  # noqa: PLC0415
     from pdforge.store.corpus import fingerprint  # noqa: PLC0415
 
@@ -70,6 +71,7 @@ def plan_command(
             "root": str(storage),
             "plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans],
             "done": done_keys(plans, storage),
+            "logit_stores": {plan.label: logit_store_line(plan, storage) for plan in plans},
             "unread": [error.message for error in unread],
             "warnings": [
                 {"code": w.code, "place": str(w.place), "message": w.message, "help": w.help} for w in warnings

@@ -18,6 +18,7 @@ from pdforge.plan.estimate import estimate
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, Job, ModelSource, TokenizeJob, TrainJob
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
+from pdforge.plan.reuse import share_stores
 from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
 from pdforge.recipe.columns import required_columns
 from pdforge.recipe.models import (
@@ -77,7 +78,7 @@ def make_plans(
                 f"{plan.name}: variants {twin.label!r} and {plan.label!r} differ in nothing that changes the result",
                 remedy="leave one out; to repeat a run, give it another training.seed",
             )
-    return plans
+    return share_stores(plans, root)
 
 
 def steps_of(training: Training, train_tokens: int, sequence_length: int) -> int:

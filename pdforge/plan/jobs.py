@@ -21,6 +21,11 @@ from pdforge.recipe.models import (
     Truncation,
 )
 
+_CALIBRATION = 8192
+"""Positions whose kept ids order a logit store's rank table."""
+_CALIBRATION_OF_TABLES = 65536
+"""The same for a codec with several tables, each learnt from a part of the positions."""
+
 
 class _Job(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,7 +112,8 @@ class CaptureJob(_Job):
 
     Any number of processes share the work: rank r of R captures the shards r, r+R, r+2R, …; R may differ from attempt
     to attempt. They need nothing of each other, neither a process group nor to run at one time, so they may be the
-    tasks of a job array (RANK and WORLD_SIZE say which). Rank 0 ends last: it publishes the store.
+    tasks of a job array (RANK and WORLD_SIZE say which). Rank 0 ends last and publishes the store; of an array, whoever
+    runs the stage once more as one process.
     """
 
     kind: Literal["capture"] = "capture"
@@ -129,6 +135,12 @@ class CaptureJob(_Job):
     precision: Literal["float32", "bfloat16"]
     processes: int
     output: str
+
+    @property
+    def calibration(self) -> int:
+        """Samples 0 … n-1 whose kept ids order the store's rank tables; every process computes the same ones."""
+        positions = _CALIBRATION_OF_TABLES if self.codec.startswith("context") else _CALIBRATION
+        return min(self.sequences, max(1, positions // self.teacher.sequence_length))
 
 
 Job = Annotated[TokenizeJob | TrainJob | CaptureJob, Field(discriminator="kind")]

@@ -92,6 +92,8 @@ class Plan(_Part):
     stages: list[Stage]
     """In dependency order; the last one trains the student."""
     figures: Figures
+    reuses: str = ""
+    """Why its logit store is that of another capture; empty: it is its own, or it has none."""
 
     @property
     def label(self) -> str:

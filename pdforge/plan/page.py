@@ -13,6 +13,7 @@ from pdforge.layout import StageDirectory
 from pdforge.plan.batch import split_batch
 from pdforge.plan.jobs import TrainJob
 from pdforge.plan.model import Plan, Stage, StageFigures, merged_stages
+from pdforge.plan.reuse import logit_store_line
 from pdforge.plan.runnable import unsupported
 from pdforge.recipe.models import Constant, WarmupStableDecay, WarmupStableDecayOfRest
 from pdforge.schedules import alpha_at, is_zero, learning_rate_phases
@@ -35,6 +36,8 @@ def print_plans(plans: Sequence[Plan], root: Path, console: Console) -> None:
     console.print(_stage_table(stages, plans, root))
     if done := done_keys(plans, root):
         console.print(Text(f"✓ {len(done)} of {len(stages)} stages are done and will be skipped", "green"))
+    for line in logit_store_lines(plans, root):
+        console.print(Text(line))
     for reason in dict.fromkeys(filter(None, map(unsupported, plans))):
         console.print(Text(f"can be planned, not run: {reason}", "yellow"))
     console.print()
@@ -48,6 +51,15 @@ def print_plans(plans: Sequence[Plan], root: Path, console: Console) -> None:
 def done_keys(plans: Sequence[Plan], root: Path) -> list[str]:
     """Keys of the stages that are done."""
     return [stage.key for stage in merged_stages(plans) if _is_done(stage, root)]
+
+
+def logit_store_lines(plans: Sequence[Plan], root: Path) -> list[str]:
+    """Where the runs' distributions come from, one line a source, with the runs that it holds for."""
+    runs: dict[str, list[str]] = {}
+    for plan in plans:
+        if line := logit_store_line(plan, root):
+            runs.setdefault(line, []).append(plan.label)
+    return [f"logits of {', '.join(labels)}: {line}" for line, labels in runs.items()]
 
 
 def _is_done(stage: Stage, root: Path) -> bool:

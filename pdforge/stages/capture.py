@@ -35,12 +35,6 @@ from pdforge.store.writer import LogitWriter
 from pdforge.titan.inference import FrozenModel
 from pdforge.titan.models import decoder
 
-CALIBRATION_POSITIONS = 8192
-"""Positions whose kept ids order the store's rank table; every rank computes the same ones."""
-
-CALIBRATION_POSITIONS_OF_TABLES = 65536
-"""The same for a codec with several rank tables, each learnt from a part of the positions."""
-
 LOGITS_AT_ONCE = 64 * 2**20
 """Logits, in numbers, that exist at one time: 256 MiB in float32; a quarter for samples, whose sums take int64."""
 
@@ -73,7 +67,7 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
         columns=job.columns,
         seed=job.truncation.seed if isinstance(job.truncation, Sample) else None,
     )
-    writer = LogitWriter(job.output, spec, lambda: _ranks(teacher, spec))
+    writer = LogitWriter(job.output, spec, lambda: _ranks(teacher, job))
     progress = _Progress(directory, spec) if rank == 0 or in_array() else None
     with BackgroundWriter(writer) as background:
         for shard in writer.missing_shards():
@@ -189,15 +183,13 @@ def _device(job: CaptureJob, rank: int) -> torch.device:
     return torch.device("cuda", rank % torch.cuda.device_count())
 
 
-def _ranks(teacher: _Teacher, spec: LogitSpec) -> Ranks:
+def _ranks(teacher: _Teacher, job: CaptureJob) -> Ranks:
     """The store's rank tables, from what the teacher keeps at its first positions."""
-    tables = CODECS[spec.codec].tables
-    positions = CALIBRATION_POSITIONS_OF_TABLES if tables else CALIBRATION_POSITIONS
-    blocks = list(teacher.blocks(0, min(spec.sequences, max(1, positions // spec.sequence_length))))
-    ids = np.concatenate([block.ids for block in blocks])
-    if tables:
-        return Ranks.learn(np.concatenate([block.count for block in blocks]), ids, spec.vocabulary)
-    return Ranks.from_counts(np.bincount(ids, minlength=spec.vocabulary))
+    blocks = list(teacher.blocks(0, job.calibration))
+    ids, vocabulary = np.concatenate([block.ids for block in blocks]), job.teacher.vocabulary
+    if CODECS[job.codec].tables:
+        return Ranks.learn(np.concatenate([block.count for block in blocks]), ids, vocabulary)
+    return Ranks.from_counts(np.bincount(ids, minlength=vocabulary))
 
 
 class _Progress:

@@ -130,7 +130,8 @@ class LogitStore:
             if p is not None or k < self.manifest.top_k:
                 ids[row], logprobs[row], mass[row] = _cut(planes.ordered(decoded), p, k)
             else:
-                whole = planes.ordered(decoded) if ordered else decoded
+                # Of a lossless store a cut row and one that was captured so are the same bits, order included.
+                whole = planes.ordered(decoded) if ordered or self._codec.name == "lossless" else decoded
                 ids[row], logprobs[row], mass[row] = whole.ids, whole.logprobs, whole.mass
             for column, name in zip(extra, columns, strict=True):
                 column[row] = decoded.columns[name]

@@ -17,12 +17,13 @@ import torch
 from pdforge.layout import StageDirectory, write_atomically
 from pdforge.plan.jobs import CaptureJob, ModelSource
 from pdforge.recipe.models import Sample
+from pdforge.stages import capture
 from pdforge.stages.capture import load
 from pdforge.stages.entry import read_job
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 from tests.stages.conftest import ENVIRONMENT, TinyRun
-from tests.store import made
+from tests.store import made, s3
 
 pytestmark = pytest.mark.slow
 
@@ -51,13 +52,11 @@ def started(stage: StageDirectory, rank: int = 0, ranks: int = 1) -> subprocess.
 
 
 def captured(stage: StageDirectory, ranks: int = 1) -> LogitStore:
-    """Run the stage to its end; its store."""
-    tasks = [started(stage, rank, ranks) for rank in range(ranks)]
-    for task in tasks:
-        output, _ = task.communicate(timeout=300)
-        assert task.returncode == 0, output
+    """The stage to its end, in this process, one task after another as a job array may run them; its store."""
     job = read_job(stage)
-    assert stage.done.exists()
+    assert isinstance(job, CaptureJob)
+    for rank in range(ranks - 1, -1, -1):
+        assert capture.run(job, stage, rank, ranks) != "stopped"
     return LogitStore.open(job.output)
 
 
@@ -135,7 +134,10 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tiny: TinyRun, tmp_p
             task.communicate()
         assert not stage.done.exists()
         assert any(task.returncode == -signal.SIGKILL for task in tasks)
-    captured(stage)
+    task = started(stage)
+    output, _ = task.communicate(timeout=300)
+    assert task.returncode == 0, output
+    assert stage.done.exists()
     straight = LogitStore.open(tiny.stage("pd", "capture").output)
     store = LogitStore.open(stage.output)
     assert store.verify() == []
@@ -144,3 +146,24 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tiny: TinyRun, tmp_p
         np.testing.assert_array_equal(ours, theirs)
     assert captured(prepared(tiny, tmp_path / "whole", shard_sequences=4)).manifest == store.manifest
     assert made.contents(stage.output) == made.contents(tmp_path / "whole" / "output")
+
+
+def test_through_s3_with_a_listing_that_lags_and_connections_that_drop(tiny: TinyRun, tmp_path: Path) -> None:
+    """Two tasks capture into a bucket; what comes out is the store on the disk, byte by byte."""
+    pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    with s3.served() as (proxy, listing):
+        files = s3fs.S3FileSystem(skip_instance_cache=True)
+        files.mkdir("distributions")
+        listing.lag_s, proxy.drops = 2.0, 3
+        stage = prepared(tiny, tmp_path / "stage", output="s3://distributions/logits/store")
+        captured(stage, ranks=2)
+        assert proxy.dropped == 3
+        assert listing.hidden > 0
+        listing.lag_s = 0.0
+        there = {
+            path.rsplit("/", 1)[-1]: files.cat_file(path)
+            for path in files.ls("distributions/logits/store", detail=False)
+        }
+        assert there == made.contents(tiny.stage("pd", "capture").output)
+        assert LogitStore.open("s3://distributions/logits/store").verify(workers=2) == []

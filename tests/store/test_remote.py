@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import threading
 import time
 
 import numpy as np
@@ -16,64 +12,22 @@ from pdforge.store import remote
 from pdforge.store.inspect import open_store, verify
 from pdforge.store.logits import LogitStore, LogitWriter
 from pdforge.store.remote import CACHE_SIZE_VARIABLE, CACHE_VARIABLE
-from tests.store import made
+from tests.store import made, s3
 from tests.store.test_store_command import pdforge
 
 pytest.importorskip("s3fs")
-server = pytest.importorskip("moto.server")
-
-
-class Proxy:
-    """Forwards connections to a port; drops those that carry more than `allowance` bytes back, `drops` times."""
-
-    def __init__(self, target):
-        self.target, self.drops, self.allowance, self.dropped = target, 0, 300, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                upstream = socket.create_connection(("127.0.0.1", self.target))
-                threading.Thread(target=self._pump, args=(client, upstream, False), daemon=True).start()
-                threading.Thread(target=self._pump, args=(upstream, client, True), daemon=True).start()
-
-    def _pump(self, source, sink, back):
-        passed = 0
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                passed += len(data)
-                if back and self.drops > 0 and passed > self.allowance:
-                    self.drops -= 1
-                    self.dropped += 1
-                    break
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+pytest.importorskip("moto.server")
 
 
 @pytest.fixture(scope="module")
-def proxy():
-    moto = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    _, port = moto.get_host_and_port()
-    proxy = Proxy(port)
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
-    }
-    yield proxy
-    os.environ.clear()
-    os.environ.update(before)
-    proxy.listener.close()
-    moto.stop()
+def served():
+    with s3.served() as both:
+        yield both
+
+
+@pytest.fixture
+def proxy(served):
+    return served[0]
 
 
 @pytest.fixture
@@ -123,6 +77,31 @@ def test_writers_see_at_once_what_others_have_written(bucket):
     two.write_shard(0, made.blocks_of(held, 0))
     with pytest.raises(StoreMissing, match="1 of 3 shards are not written yet: 2"):
         one.finish({})
+
+
+def test_a_listing_that_lags_only_delays(bucket, served, tmp_path):
+    """Shards that a listing does not show yet count as missing: written once more, to the same bytes, or waited for."""
+    listing = served[1]
+    held = made.spec()
+    listing.lag_s, listing.hidden = 3600, 0
+    try:
+        writer = LogitWriter(f"{bucket}/logits", held)
+        for shard in range(held.shards):
+            writer.write_shard(shard, made.blocks_of(held, shard))
+        assert writer.missing_shards() == [0, 1, 2]
+        assert listing.hidden > 0
+        with pytest.raises(StoreMissing, match="3 of 3 shards"):
+            writer.finish({})
+        again = LogitWriter(f"{bucket}/logits", held)
+        again.write_shard(1, made.blocks_of(held, 1))
+        listing.lag_s = 0
+        assert again.missing_shards() == []
+        manifest = again.finish({"held_out_loss": 2.5})
+        listing.lag_s = 3600  # a reader needs no listing
+        assert verify(f"{bucket}/logits") == []
+        assert manifest == made.store(tmp_path / "here").manifest
+    finally:
+        listing.lag_s = 0
 
 
 def test_dropped_connections_are_made_again(bucket, proxy, monkeypatch):
