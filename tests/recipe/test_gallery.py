@@ -1,14 +1,20 @@
-"""The gallery: every recipe is sound and can be planned, and every row of the paper's tables has its run."""
+"""The gallery: every recipe is sound and can be planned, and every row of the paper's tables has its run.
+
+The tables of docs/gallery.md are written anew by `PDFORGE_UPDATE_SNAPSHOTS=1 pytest` on this file.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from pdforge.cli.render.markdown import code, escape
+from pdforge.cli.render.markdown import table as markdown_table
 from pdforge.plan.build import make_plans
 from pdforge.plan.content import written_fingerprint
 from pdforge.plan.profile import local_profile
@@ -17,6 +23,8 @@ from pdforge.recipe.load import LoadedRecipe, load_recipes
 from pdforge.recipe.models import HuggingFaceTeacher, Recipe, TopPTopK
 from pdforge.recipe.sizes import parameter_count
 
+PAGE = Path(__file__).parents[2] / "docs" / "gallery.md"
+BEGIN, END = "<!-- written by tests/recipe/test_gallery.py -->\n", "<!-- end -->\n"
 TABLES = json.loads((Path(__file__).parents[1] / "data" / "paper_tables.json").read_text(encoding="utf-8"))
 METRICS = {name: name.lower().replace("-", "") for name in TABLES["meta"]["columns"]}
 ROWS = [(table, row) for table in TABLES if table != "meta" for row in TABLES[table]]
@@ -31,13 +39,13 @@ def gallery() -> dict[str, list[LoadedRecipe]]:
     return {name: load_recipes(name) for name in gallery_names()}
 
 
-def runs_of(table: str, row: str) -> list[Recipe]:
-    """Runs that expect this row: all its values, under its table and step."""
+def runs_of(table: str, row: str) -> list[tuple[str, LoadedRecipe]]:
+    """Runs that expect this row (all its values, under its table and step), each with its recipe's gallery name."""
     values = {METRICS[column]: value for column, value in TABLES[table][row].items()}
     step = int(row.partition("@")[2] or LAST)
     return [
-        one.recipe
-        for recipes in gallery().values()
+        (name, one)
+        for name, recipes in gallery().items()
         for one in recipes
         for expected in one.recipe.expect
         if (expected.source, expected.step or LAST, expected.values) == (f"Table {table[1:]}", step, values)
@@ -46,9 +54,8 @@ def runs_of(table: str, row: str) -> list[Recipe]:
 
 @pytest.mark.parametrize(("table", "row"), ROWS)
 def test_every_row_has_its_run(table: str, row: str) -> None:
-    assert len(runs_of(table, row)) == 1
-    (recipe,) = runs_of(table, row)
-    assert is_that(recipe, table, row)
+    ((_, one),) = runs_of(table, row)
+    assert is_that(one.recipe, table, row)
 
 
 def test_no_run_expects_what_no_row_says() -> None:
@@ -143,3 +150,21 @@ def test_the_gallery_says_only_that_revisions_are_not_pinned() -> None:
     """Which commits the paper used is unknown; everything else that rules say is answered by a comment."""
     found = {(w.code, str(w.place)) for recipes in gallery().values() for one in recipes for w in one.warnings}
     assert {code for code, _ in found} == {"PD156"}
+
+
+def test_the_page_maps_every_row_to_its_run_and_lists_every_recipe() -> None:
+    rows = []
+    for table, row in ROWS:
+        ((name, one),) = runs_of(table, row)
+        average = str(TABLES[table][row]["Average"])
+        rows.append((f"Table {table[1:]}", escape(row), average, code(f"{name} --variant {one.variant}")))
+    recipes = [(code(name), str(len(found)), escape(found[0].recipe.description)) for name, found in gallery().items()]
+    listed = markdown_table(("recipe", "runs", ""), recipes)
+    mapped = markdown_table(("paper", "row", "average", "recipe and run"), rows)
+    page = PAGE.read_text(encoding="utf-8")
+    head, _, _ = page.partition(BEGIN)
+    written = f"{head}{BEGIN}## Recipes\n\n{listed}\n## The paper's tables, row by row\n\n{mapped}{END}"
+    if os.environ.get("PDFORGE_UPDATE_SNAPSHOTS"):
+        PAGE.write_text(written, encoding="utf-8")
+        page = written
+    assert page == written
