@@ -110,7 +110,7 @@ def test_what_the_refusal_accepts_is_accepted(plans: MakePlans) -> None:
 def test_tokenize_has_as_many_tasks_as_there_are_files_and_processes(plans: MakePlans, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / "corpus" / f"large{number}.txt").write_bytes(b"a word\n" * 2_500_000)
-    four, two = Profile(name="local", processes=4), Profile(name="local", processes=2)
+    four, two = (Profile(name="local", processes_per_node=number) for number in (4, 2))
     [one], [wide], [narrow] = (plans(variants=("lm",), profile=profile) for profile in (CPU, four, two))
     assert [plan.stages[0].processes for plan in (one, wide, narrow)] == [1, 3, 2]
     assert len({plan.stages[0].identity for plan in (one, wide, narrow)}) == 1
