@@ -40,8 +40,9 @@ from pdforge.store.spec import KIND, Fidelity, Manifest, fix_spec, shard_name
 WIDTH = 100
 """K of the rows that are decoded."""
 
-SHARPER = 0.7
-"""The proxy of a sharper teacher: probabilities to the power 1/0.7, then top-0.95."""
+SHARPER = 0.78
+"""The proxy of a sharper teacher: the kept probabilities to the power 1/0.78, renormalised, then top-0.95 of that. It
+keeps about 21 entries of the flat teacher's 67."""
 
 
 def main() -> None:

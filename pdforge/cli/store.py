@@ -155,7 +155,11 @@ def _print_logits(figures: dict[str, Any]) -> None:
     from pdforge.store.fidelity import MASS_EDGES  # noqa: PLC0415 - keeps `--help` quick
 
     _facts(figures, "identity", "teacher", "tokens", "codec", "vocabulary", "sequence_length", "sequences")
-    typer.echo(f"{'truncation':<16} top-p {figures['top_p']}, top-k {figures['top_k']}")
+    truncation = f"top-p {figures['top_p']}, top-k {figures['top_k']}"
+    if figures["codec"] == "sampled":
+        truncation = f"{figures['top_k']} draws, seed {figures['seed']}"
+    typer.echo(f"{'truncation':<16} {truncation}")
+    typer.echo(f"{'columns':<16} {', '.join(figures['columns']) or 'none'}")
     typer.echo(f"{'size':<16} {_size(figures['bytes'])}: {figures['bytes_per_token']:.1f} bytes a token")
     typer.echo(f"{'':<16} {figures['bits_per_entry']:.2f} bits a kept entry")
     typer.echo(f"{'':<16} {_size(figures['bytes_of_100B_tokens'])} for 100B tokens")

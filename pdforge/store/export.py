@@ -30,7 +30,8 @@ def export(
     """Write a store's samples below `folder`, one file a shard, and return the files.
 
     Columns of a token store: `sample` int64, `tokens` int32 [L+1], `positions` int32 [L]. Of a logit store: `sample`
-    int64, `ids` int32 [L, kept], `logprobs` float32 [L, kept] (natural, full softmax at τ=1), `mass` float32 [L].
+    int64, `ids` int32 [L, kept], `logprobs` float32 [L, kept] (natural, full softmax at τ=1), `mass` float32 [L], and
+    the store's own columns, float32 [L].
 
     Raises:
         EnvironmentFault: `pyarrow` is not installed, or the folder cannot be written.
@@ -88,14 +89,16 @@ def _token_rows(arrow: Any, store: TokenStore, split: SplitName, wanted: range) 
 def _logit_rows(arrow: Any, store: LogitStore, wanted: range) -> Iterator[Any]:
     for start in range(wanted.start, wanted.stop, _ROWS):
         samples = range(start, min(start + _ROWS, wanted.stop))
-        ids, logprobs, mass = store.get_batch(samples)
+        names = store.manifest.columns
+        ids, logprobs, mass, *extra = store.get_batch(samples, columns=names)
         kept = np.isfinite(logprobs)
         ends = np.append(0, np.cumsum(kept.sum(axis=2).ravel())).astype(np.int32)
         columns = {"sample": arrow.array(samples, arrow.int64())}
         for name, values in (("ids", ids), ("logprobs", logprobs)):
             positions = arrow.ListArray.from_arrays(ends, arrow.array(values[kept]))
             columns[name] = arrow.ListArray.from_arrays(_even(*mass.shape), positions)
-        yield arrow.record_batch({**columns, "mass": _rows(arrow, mass)})
+        per_position = zip(("mass", *names), (mass, *extra), strict=True)
+        yield arrow.record_batch({**columns, **{name: _rows(arrow, values) for name, values in per_position}})
 
 
 def _rows(arrow: Any, values: Any) -> Any:

@@ -176,6 +176,8 @@ def statistics(store: TokenStore | LogitStore) -> dict[str, Any]:
         "tokens": manifest.tokens,
         "top_p": manifest.top_p,
         "top_k": manifest.top_k,
+        "seed": manifest.seed,
+        "columns": list(manifest.columns),
         "codec": manifest.codec,
         "sequences": manifest.sequences,
         "positions": fidelity.positions,

@@ -72,7 +72,7 @@ def test_stats(root):
     assert figures["bits_per_entry"] == 8 * size / figures["entries"]
     assert figures["bytes_of_100B_tokens"] == pytest.approx(size / 160 * 1e11)
     text = pdforge(root, "stats", str(root / "logits" / "bb22"))
-    for part in ("bits a kept entry", "for 100B tokens", "kept mass", "top-p 0.95, top-k 20"):
+    for part in ("bits a kept entry", "for 100B tokens", "kept mass", "top-p 0.95, top-k 20", "columns          none"):
         assert part in text.stdout
     tokens = pdforge(root, "stats", "aa11")
     assert "50 sequences, 1,600 tokens" in tokens.stdout

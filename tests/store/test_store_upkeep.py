@@ -97,7 +97,7 @@ def test_exported_tokens_are_read_by_datasets(tmp_path, stage, format_):
 
 def test_exported_distributions_are_read_by_datasets(tmp_path):
     datasets = pytest.importorskip("datasets")
-    made.store(tmp_path / "logits" / "bb22" / "output")
+    made.store(tmp_path / "logits" / "bb22" / "output", made.spec(columns=("entropy", "logsumexp")))
     assert pdforge(tmp_path, "export", "bb22", str(tmp_path / "out")).returncode == 0
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == [f"train-0000{n}-of-00003.parquet" for n in range(3)]
@@ -105,7 +105,9 @@ def test_exported_distributions_are_read_by_datasets(tmp_path):
     held = LogitStore.open(tmp_path / "logits" / "bb22" / "output")
     assert len(rows) == 10
     for number in (0, 9):
-        row, (ids, logprobs, mass) = rows[number], held.get(number)
+        row, (ids, logprobs, mass, *extra) = rows[number], held.get(number, columns=("entropy", "logsumexp"))
+        for name, column in zip(("entropy", "logsumexp"), extra, strict=True):
+            np.testing.assert_array_equal(np.float32(row[name]), column)
         assert row["sample"] == number
         np.testing.assert_array_equal(np.float32(row["mass"]), mass)
         for position in range(len(mass)):
