@@ -187,6 +187,16 @@ def report_directory(root: Path, recipes: Iterable[str]) -> Path:
     return root / f"{'-'.join(dict.fromkeys(recipes))}-report"
 
 
+def saved_plan(folder: Path) -> Path:
+    """The plan that `pdforge plan --out` saves in a folder."""
+    return folder / "saved-plan.json"
+
+
+def last_plan(root: Path) -> Path:
+    """Says which folder holds the plan that was saved last for a storage root."""
+    return root / "last-plan.json"
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader, or a crash, sees the old or the new content and nothing between."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
-"""`pdforge plan`: what a recipe would do here, and what it takes. Starts nothing, writes nothing."""
+"""`pdforge plan`: what a recipe would do here, and what it takes. Starts nothing; writes only what --out asks for."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -21,7 +23,12 @@ from pdforge.errors import ExitCode, PdforgeError
 from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
+    from pdforge.plan.model import Plan
     from pdforge.recipe.models import Corpus
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Save the plan there, to submit exactly it later.")
+]
 
 _PAGE_WIDTH = 100
 """Columns where standard output is no terminal."""
@@ -35,6 +42,7 @@ def plan_command(
     root: RootOption = None,
     cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a recipe would run here: stages, steps, batch arithmetic, sizes; what is done already.
@@ -66,6 +74,8 @@ def plan_command(
     plans = make_plans(loaded, find_profile(cluster, processes), storage, fingerprint_of=fingerprint_of)
     warnings = list(dict.fromkeys(warning for one in loaded for warning in one.warnings))
     warnings += place_advice(plans, loaded, storage)
+    if out and not unread:
+        _save(plans, out, SavedFrom(recipe, variant or [], overrides or [], cluster, processes, storage))
     if as_json:
         page = {
             "root": str(storage),
@@ -92,5 +102,37 @@ def plan_command(
     if warnings:
         console.print()
         print_diagnostics(console.file, warnings)
+    if out and not unread:
+        console.print(f"\nsaved in {out}; submit it: pdforge submit {shlex.quote(str(out))}", markup=False)
     if unread:
         raise typer.Exit(ExitCode.FINDINGS)
+
+
+class SavedFrom(NamedTuple):
+    """How a plan was asked for."""
+
+    recipe: str
+    variants: list[str]
+    overrides: list[str]
+    cluster: str
+    processes: int | None
+    root: Path
+
+
+def _save(plans: list[Plan], out: Path, asked: SavedFrom) -> None:
+    from pdforge.launch.saved import SavedPlan, code_now, save  # noqa: PLC0415 - only where a plan is saved
+
+    file = Path(asked.recipe)
+    save(
+        SavedPlan(
+            recipe=str(file.absolute()) if file.is_file() else asked.recipe,
+            variants=asked.variants,
+            overrides=asked.overrides,
+            cluster=asked.cluster,
+            processes=asked.processes,
+            root=str(asked.root),
+            code=code_now(),
+            plans=plans,
+        ),
+        out,
+    )

@@ -5,42 +5,56 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pdforge.cli.options import (
-    ClusterOption,
     JsonOption,
     ProcessesOption,
     RootOption,
     SetOption,
-    TargetsArgument,
     VariantOption,
 )
 from pdforge.cli.run import RetryOption
+from pdforge.errors import UsageError
 from pdforge.layout import PRIVATE, storage_root
 
 if TYPE_CHECKING:
     from pdforge.launch.detach import Submitted
+    from pdforge.launch.saved import SavedPlan
     from pdforge.plan.model import Plan
 
+TargetsOrLastArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RECIPE|RUN|PLAN_DIR...",
+        help="Recipes, runs, or the folder of a plan that `plan --out` saved. Default: the plan saved last.",
+    ),
+]
+OtherClusterOption = Annotated[
+    str | None,
+    typer.Option("--cluster", "-c", metavar="NAME", help="The cluster profile. Default: the plan's, else `local`."),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print what SLURM would get, byte for byte; submit and write nothing.")
 ]
 
 
 def submit_command(
-    targets: TargetsArgument,
+    targets: TargetsOrLastArgument = None,
     *,
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
-    cluster: ClusterOption = "local",
+    cluster: OtherClusterOption = None,
     processes: ProcessesOption = None,
     retry: RetryOption = False,
     dry_run: DryRunOption = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Give recipes to a cluster, or run them here in the background. What runs already is left alone.
@@ -50,19 +64,28 @@ def submit_command(
     Example: `pdforge submit --cluster slurm quickstart && pdforge status quickstart --watch`
     """
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.saved import find_saved, last_saved  # noqa: PLC0415
     from pdforge.plan.advice import advice  # noqa: PLC0415
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
     os.umask(PRIVATE)
-    storage = root_of(targets, root)
-    plans = find_targets(
-        targets,
-        storage,
-        variants=variant or (),
-        overrides=overrides or (),
-        cluster=cluster,
-        processes=processes,
-    )
+    storage = root_of(targets or [], root)
+    if not targets:
+        targets = [last_saved(storage)]
+        _confirm(f"No recipe is named; the plan that was saved last is {targets[0]}.", yes=yes)
+    saved = find_saved(targets[0]) if len(targets) == 1 else None
+    if saved:
+        storage = Path(saved.root)
+        plans = _reviewed(saved, cluster, processes, yes=yes)
+    else:
+        plans = find_targets(
+            targets,
+            storage,
+            variants=variant or (),
+            overrides=overrides or (),
+            cluster=cluster or "local",
+            processes=processes,
+        )
     require_runnable(plans)
     for each in dict.fromkeys(found for plan in plans for found in advice(plan, storage)):
         typer.echo(f"warning[{each.code}]: {each.message}\n  help: {each.help}", err=True)
@@ -70,6 +93,41 @@ def submit_command(
         _submit_to_slurm(plans, storage, dry_run=dry_run, as_json=as_json)
         return
     _submit_here(plans, storage, retry=retry, as_json=as_json)
+
+
+def _reviewed(saved: SavedPlan, cluster: str | None, processes: int | None, *, yes: bool) -> list[Plan]:
+    """The plans of a saved plan, if the same would be planned now; for another cluster after showing what differs."""
+    from pdforge.launch.find import find_targets  # noqa: PLC0415 - as above
+    from pdforge.launch.saved import drift  # noqa: PLC0415
+
+    def plan_now(cluster: str, processes: int | None) -> list[Plan]:
+        return find_targets(
+            [saved.recipe],
+            Path(saved.root),
+            variants=saved.variants,
+            overrides=saved.overrides,
+            cluster=cluster,
+            processes=processes,
+        )
+
+    if lines := drift(saved, plan_now(saved.cluster, saved.processes)):
+        raise UsageError("what was planned has changed since:\n  " + "\n  ".join(lines), remedy="plan and review again")
+    if (cluster or saved.cluster, processes or saved.processes) == (saved.cluster, saved.processes):
+        return saved.plans
+    plans = plan_now(cluster or saved.cluster, processes or (None if cluster else saved.processes))
+    _confirm(
+        f"Planned for {saved.cluster}; for {cluster or saved.cluster} it differs:\n  "
+        + "\n  ".join(drift(saved, plans)),
+        yes=yes,
+    )
+    return plans
+
+
+def _confirm(text: str, *, yes: bool) -> None:
+    """Show what would happen; go on with --yes, or when the user says so."""
+    typer.echo(text, err=True)
+    if not yes and not (sys.stdin.isatty() and typer.confirm("Submit?", err=True)):
+        raise UsageError("not confirmed: nothing is submitted", remedy="add --yes")
 
 
 def _submit_to_slurm(plans: list[Plan], root: Path, *, dry_run: bool, as_json: bool) -> None:

@@ -39,10 +39,10 @@ def main(stage: StageDirectory, code: int) -> int:
         _run_hook(stage, "stopped")
         return ExitCode.STOPPED
     if record.refused or _never_again(attempt, outcome):
-        return _give_up(stage, outcome.error, code)
+        return _give_up(stage, outcome.error)
     if why := fruitless(stage, record.job):
         write_attempt(attempt, record.model_copy(update={"ended": time.time(), "refused": why}))
-        return _give_up(stage, why, code)
+        return _give_up(stage, why)
     print(f"pdforge: {outcome.state}; the job is requeued. {outcome.error}", flush=True)
     return _requeue(code)
 
@@ -57,10 +57,10 @@ def _never_again(attempt: AttemptDirectory, outcome: Outcome) -> bool:
     return error is not None and bool(error.type) and not error.traceback and not error.consequence
 
 
-def _give_up(stage: StageDirectory, why: str, code: int) -> int:
+def _give_up(stage: StageDirectory, why: str) -> int:
     print(f"pdforge: not started again: {why}", flush=True)
     _run_hook(stage, "failed")
-    return code or ExitCode.FINDINGS
+    return ExitCode.FINDINGS
 
 
 def _requeue(code: int) -> int:

@@ -37,7 +37,7 @@ def judge(attempt: AttemptDirectory) -> Outcome:  # noqa: PLR0911 - one line a c
         return Outcome("done")
     ranks, how = read_ranks(attempt), read_attempt(attempt)
     if how and how.refused:
-        return Outcome("failed", how.refused, log=attempt.controller_log)
+        return Outcome("failed", how.refused)
     if attempt.stop.exists() and not any(rank.state == "failed" and not _is_consequence(rank) for rank in ranks):
         return Outcome("stopped")
     guilty = _first_to_fail(ranks)

@@ -1,0 +1,99 @@
+"""Plans that were saved for review: what is submitted is what was reviewed, or the difference is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pdforge.errors import UsageError
+from pdforge.launch.snapshot import content_hash, package_files
+from pdforge.layout import last_plan, read_json, saved_plan, write_atomically, write_json
+from pdforge.plan.model import Plan
+
+_MOST_LINES = 12
+
+
+class SavedPlan(BaseModel):
+    """What `pdforge plan --out` leaves, and how to make it again."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: str
+    """Name of a gallery recipe, or absolute path of a file."""
+    variants: list[str]
+    overrides: list[str]
+    cluster: str
+    processes: int | None
+    root: str
+    code: str
+    """Hash of the pdforge package that made it."""
+    plans: list[Plan]
+
+
+def code_now() -> str:
+    """Hash of the pdforge package that is running."""
+    return content_hash(package_files())
+
+
+def save(plan: SavedPlan, folder: Path) -> Path:
+    """Write the plan into the folder, and note below its storage root that it is the last one."""
+    file = saved_plan(folder.absolute())
+    write_atomically(file, plan.model_dump_json(indent=1) + "\n")
+    write_json(last_plan(Path(plan.root)), str(folder.absolute()))
+    return file
+
+
+def find_saved(target: str) -> SavedPlan | None:
+    """The saved plan in the folder `target`; None where there is none.
+
+    Raises:
+        UsageError: another version of pdforge wrote it.
+    """
+    file = saved_plan(Path(target))
+    if not file.is_file():
+        return None
+    try:
+        return SavedPlan.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise UsageError(f"{file} is damaged or of another version of pdforge", remedy="plan again") from error
+
+
+def last_saved(root: Path) -> str:
+    """The folder of the plan that was saved last for this storage root.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folder = read_json(last_plan(root))
+    if not isinstance(folder, str) or not saved_plan(Path(folder)).is_file():
+        raise UsageError(
+            f"no recipe is named, and no plan was saved for {root}",
+            remedy="name a recipe, or save a plan: `pdforge plan RECIPE --out DIR`",
+        )
+    return folder
+
+
+def drift(saved: SavedPlan, plans: Sequence[Plan]) -> list[str]:
+    """What differs between a saved plan and the same planned now: the code, fields of recipe, profile and stages."""
+    before = dict(_leaves([plan.model_dump(mode="json") for plan in saved.plans]))
+    after = dict(_leaves([plan.model_dump(mode="json") for plan in plans]))
+    lines = [
+        f"{place}: {before.get(place, 'absent')} → {after.get(place, 'absent')}"
+        for place in dict.fromkeys([*before, *after])
+        if before.get(place) != after.get(place)
+    ]
+    if saved.code != (code := code_now()):
+        lines.insert(0, f"pdforge's code: {saved.code} → {code}")
+    return [*lines[:_MOST_LINES], *([f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else [])]
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, repr(value)

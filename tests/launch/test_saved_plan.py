@@ -1,0 +1,75 @@
+"""What is reviewed is what runs: `plan --out`, then `submit` of the folder, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+PLAN_FILE = "saved-plan.json"
+
+
+def pdforge(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "PDFORGE_ROOT": str(folder / "runs")}
+    return subprocess.run(
+        [sys.executable, "-m", "pdforge", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(TINY.read_text())
+    (tmp_path / "clusters.yaml").write_text("two: {executor: slurm, nodes: 2}\n")
+    done = pdforge("plan", "recipe.yaml", "--cluster", "two", "--out", "reviewed", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pdforge submit reviewed" in done.stdout
+    return tmp_path
+
+
+def test_a_saved_plan_is_submitted_as_it_is(folder):
+    done = pdforge("submit", "reviewed", "--dry-run", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("#!/bin/bash") == 5
+    assert "#SBATCH --nodes=2" in done.stdout
+    assert done.stdout == pdforge("submit", "recipe.yaml", "--cluster", "two", "--dry-run", folder=folder).stdout
+
+
+def test_drift_of_recipe_profile_and_code_is_refused_with_the_difference(folder):
+    recipe, profiles, saved = folder / "recipe.yaml", folder / "clusters.yaml", folder / "reviewed" / PLAN_FILE
+    for file, old, new, shown in (
+        (recipe, "steps: 19", "steps: 20", "recipe.training.steps: 19 → 20"),
+        (profiles, "nodes: 2", "nodes: 2, walltime: 1h", "profile.walltime: 86400 → 3600"),
+        (saved, '"code": "', '"code": "0', "pdforge's code: 0"),
+    ):
+        text = file.read_text()
+        file.write_text(text.replace(old, new))
+        done = pdforge("submit", "reviewed", "--dry-run", folder=folder)
+        file.write_text(text)
+        assert done.returncode == 2
+        assert "what was planned has changed since" in done.stderr
+        assert shown in done.stderr
+        assert "Traceback" not in done.stderr
+    assert json.loads(saved.read_text())["cluster"] == "two"
+
+
+def test_without_a_recipe_the_last_saved_plan_is_shown_and_confirmed(folder):
+    refused = pdforge("submit", "--dry-run", folder=folder)
+    assert refused.returncode == 2
+    assert "the plan that was saved last is" in refused.stderr
+    assert "add --yes" in refused.stderr
+    done = pdforge("submit", "--yes", "--cluster", "slurm", "--dry-run", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "profile.nodes: 2 → 1" in done.stderr
+    assert "#SBATCH --nodes=1" in done.stdout
+
+
+def test_without_a_recipe_and_a_plan_there_is_nothing_to_submit(tmp_path):
+    done = pdforge("submit", "--cluster", "slurm", folder=tmp_path)
+    assert done.returncode == 2
+    assert "pdforge plan RECIPE --out DIR" in done.stderr
