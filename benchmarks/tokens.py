@@ -1,10 +1,11 @@
 """Speed and memory of building a token store, against the `tokenizers` library alone, on one core.
 
-    python benchmarks/tokens.py [--megabytes 48] [--json]
+    python benchmarks/tokens.py [--megabytes 64] [--json]
 
 The text is the standard library's source, repeated with other words in it as often as it takes. Rates are bytes of text
 a second of CPU time: the whole build (read, encode, hash, select, shuffle, pack, checksums) against `encode_batch_fast`
-of the same documents, 200 at once. Memory is the largest resident set of a process of its own.
+of the same documents, 200 at once. Memory is the largest resident set, mapped files included, of a process of its own
+that builds a store of a quarter, half and all of the text.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ from pdforge.store.corpus import documents
 from pdforge.store.encoder import tokenizer_json
 
 BARS = {"share": 0.6, "memory": 1.15}
-"""Of the library's own throughput; of the memory for half the text."""
+"""Of the library's own throughput; of the memory for a quarter of the text."""
 
 LENGTH, VOCABULARY = 512, 8192
+
+WHOLE = "all"
+PARTS = {"quarter": 0.25, "half": 0.5, WHOLE: 1.0}
+"""Of the text, by folder."""
 
 _SETUP = """
 import json, resource, sys, time
@@ -56,7 +61,7 @@ print(json.dumps({"seconds": time.process_time() - start,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=48, help="text to build a store of")
+    parser.add_argument("--megabytes", type=int, default=64, help="text to build a store of")
     parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -71,72 +76,64 @@ def main() -> None:
 
 
 def measure(folder: Path, size: int) -> list[dict[str, Any]]:
-    """Both rates on `size` bytes of text, and the memory for that and for half of it."""
-    tokenizer = prepare(folder, size)
-    library = run(_LIBRARY, folder / "all", tokenizer)
-    built = run(_BUILD, folder / "all", tokenizer, folder / "a", LENGTH, int(library["tokens"] * 0.98) // LENGTH - 30)
-    part = run(_LIBRARY, folder / "half", tokenizer)
-    small = run(_BUILD, folder / "half", tokenizer, folder / "b", LENGTH, int(part["tokens"] * 0.98) // LENGTH - 30)
-    alone, whole = library["bytes"] / library["seconds"] / 1e6, library["bytes"] / built["seconds"] / 1e6
-    share, growth = whole / alone, built["memory"] / small["memory"]
+    """Both rates on `size` bytes of text, and the memory for that, for half and for a quarter of it."""
+    tokenizer, bytes_of = prepare(folder, size)
+    library = run(_LIBRARY, folder / WHOLE, tokenizer)
+    built = {}
+    for part in PARTS:
+        tokens = library["tokens"] * bytes_of[part] / bytes_of[WHOLE]
+        built[part] = run(
+            _BUILD, folder / part, tokenizer, folder / f"{part}-store", LENGTH, int(tokens * 0.95) // LENGTH
+        )
+    alone, whole = (library["bytes"] / taken["seconds"] / 1e6 for taken in (library, built[WHOLE]))
+    memory = {part: built[part]["memory"] / 1e6 for part in PARTS}
+    growth = memory[WHOLE] / memory["quarter"]
     unit = "MB/s, one core"
     return [
-        {
-            "name": "tokenizers' encode_batch_fast",
-            "value": alone,
-            "unit": unit,
-            "baseline": None,
-            "bar": None,
-            "ok": None,
-        },
-        {"name": "token store", "value": whole, "unit": unit, "baseline": alone, "bar": None, "ok": None},
-        {
-            "name": "token store, of encode_batch_fast",
-            "value": share,
-            "unit": "fraction",
-            "baseline": 1.0,
-            "bar": BARS["share"],
-            "ok": share >= BARS["share"],
-        },
-        {
-            "name": f"memory for {library['bytes'] / 1e6:.0f} MB of text",
-            "value": built["memory"] / 1e6,
-            "unit": "MB",
-            "baseline": small["memory"] / 1e6,
-            "bar": None,
-            "ok": None,
-        },
-        {
-            "name": "memory, of that for half the text",
-            "value": growth,
-            "unit": "fraction",
-            "baseline": 1.0,
-            "bar": BARS["memory"],
-            "ok": growth <= BARS["memory"],
-        },
+        row("tokenizers' encode_batch_fast", alone, unit),
+        row("token store", whole, unit, baseline=alone),
+        row("token store, of encode_batch_fast", whole / alone, "fraction", baseline=1.0, least=BARS["share"]),
+        *(row(f"memory for {bytes_of[part] / 1e6:.0f} MB of text", memory[part], "MB") for part in PARTS),
+        row("memory, of that for a quarter of the text", growth, "fraction", baseline=1.0, most=BARS["memory"]),
     ]
 
 
-def prepare(folder: Path, size: int) -> Path:
-    """Write the corpus (`all`, and its first half) and a tokenizer trained on other text of the same kind."""
+def row(
+    name: str,
+    value: float,
+    unit: str,
+    *,
+    baseline: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> dict[str, Any]:
+    """One line of the table."""
+    bar = least if most is None else most
+    ok = None if bar is None else value >= bar if most is None else value <= bar
+    return {"name": name, "value": value, "unit": unit, "baseline": baseline, "bar": bar, "ok": ok}
+
+
+def prepare(folder: Path, size: int) -> tuple[Path, dict[str, int]]:
+    """Write the corpus and its starts, and a tokenizer trained on other text of the same kind; bytes of each part."""
     source = [StandardLibraryCorpus(kind="python-stdlib", bytes=8_000_000)]
     tokenizer = folder / "tokenizer.json"
     tokenizer.write_bytes(tokenizer_json(TrainedTokenizer(kind="trained", vocabulary=VOCABULARY), source))
     texts = list(documents(source))
-    for name in ("all", "half"):
-        (folder / name).mkdir()
-    written = number = 0
-    while written < size:
-        path = folder / "all" / f"{number:04d}.jsonl"
-        with path.open("w") as file:
-            for text in texts:
-                changed = text.replace("self", f"self{number}")
-                file.write(json.dumps({"text": changed}) + "\n")
-                written += len(changed.encode())
-        if written <= 0.55 * size:
-            (folder / "half" / path.name).hardlink_to(path)
+    for part in PARTS:
+        (folder / part).mkdir()
+    written = dict.fromkeys(PARTS, 0)
+    number = 0
+    while written[WHOLE] < size:
+        path = folder / WHOLE / f"{number:04d}.jsonl"
+        changed = [text.replace("self", f"self{number}") for text in texts]
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in changed))
+        for part, share in PARTS.items():
+            if written[part] < size * share:
+                written[part] += sum(len(text.encode()) for text in changed)
+                if share < 1:
+                    (folder / part / path.name).hardlink_to(path)
         number += 1
-    return tokenizer
+    return tokenizer, written
 
 
 def run(script: str, *arguments: object) -> dict[str, float]:

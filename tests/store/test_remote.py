@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import time
 
 import numpy as np
 import pytest
+import zstandard
 
 from pdforge.errors import StoreDamaged, StoreError, StoreMissing
+from pdforge.recipe.models import JsonLinesCorpus, TrainedTokenizer
 from pdforge.store import remote
 from pdforge.store.inspect import open_store, verify
 from pdforge.store.logits import LogitStore, LogitWriter
 from pdforge.store.remote import CACHE_SIZE_VARIABLE, CACHE_VARIABLE
+from pdforge.store.tokenize import build_token_store
+from pdforge.store.tokens import TokenStore
 from tests.store import made, s3
 from tests.store.test_store_command import pdforge
 
@@ -172,3 +178,78 @@ def test_the_cache_keeps_to_its_size_and_never_serves_an_old_file(bucket, tmp_pa
     monkeypatch.setenv(CACHE_SIZE_VARIABLE, "much")
     with pytest.raises(StoreError, match=CACHE_SIZE_VARIABLE):
         LogitStore.open(f"{bucket}/logits")
+
+
+@pytest.fixture
+def token_store(bucket, tmp_path):
+    """A token store made here of compressed files there, and its copy there."""
+    pytest.importorskip("tokenizers")
+    import s3fs  # noqa: PLC0415 - may not be installed
+
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    rows = [json.dumps({"text": f"document {n} " + "word " * (n % 30)}).encode() + b"\n" for n in range(400)]
+    plain = [b"".join(rows[:200]), b"".join(rows[200:])]
+    files.pipe_file(f"{bucket}/corpus/a.jsonl.gz", gzip.compress(plain[0]))
+    files.pipe_file(f"{bucket}/corpus/b.jsonl.zst", zstandard.compress(plain[1]))
+    (tmp_path / "corpus").mkdir()
+    for name, data in zip("ab", plain, strict=True):
+        (tmp_path / "corpus" / f"{name}.jsonl").write_bytes(data)
+    for output, path in (("there", f"{bucket}/corpus/*"), ("here", f"{tmp_path}/corpus/*")):
+        build_token_store(
+            tmp_path / output,
+            corpus=[JsonLinesCorpus(kind="jsonl", path=path)],
+            tokenizer=TrainedTokenizer(kind="trained", vocabulary=300),
+            sequence_length=16,
+            train_sequences=200,
+            validation_sequences=10,
+            seed=0,
+            identity="id",
+        )
+    assert made.contents(tmp_path / "there") == made.contents(tmp_path / "here")
+    for path in (tmp_path / "here").iterdir():
+        files.pipe_file(f"{bucket}/tokens/{path.name}", path.read_bytes())
+    return f"{bucket}/tokens", TokenStore.open(tmp_path / "here")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_tokens_on_s3(token_store, tmp_path, monkeypatch, cached):
+    """Made of a corpus there, read by ranges ahead or from the cache, verified, and shown."""
+    url, here = token_store
+    if cached:
+        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "READ_AHEAD", 2000)
+    requests = []
+    real = remote.RemotePlace.read
+    monkeypatch.setattr(remote.RemotePlace, "read", lambda self, *span: (requests.append(span), real(self, *span))[1])
+    expected = here.split("train").get_batch(range(200))
+    for epoch in range(2):
+        requests.clear()
+        for ours, theirs in zip(TokenStore.open(url).split("train").get_batch(range(200)), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert len(requests) < 40
+        assert not (cached and epoch and requests)
+    assert verify(url) == []
+    if not cached:
+        assert pdforge(tmp_path, "verify", url).stdout.strip().endswith("whole")
+        assert '"sequences": 200' in pdforge(tmp_path, "stats", url, "--json").stdout
+
+
+def test_damaged_tokens_on_s3_are_named_and_dropped_connections_made_again(token_store, proxy, monkeypatch):
+    import s3fs  # noqa: PLC0415 - may not be installed
+
+    url, here = token_store
+    monkeypatch.setattr(remote, "_PAUSES_S", (0.01, 0.01, 0.01))
+    before = proxy.dropped
+    proxy.drops = 2
+    np.testing.assert_array_equal(TokenStore.open(url).split("train").get(7)[0], here.split("train").get(7)[0])
+    assert proxy.dropped > before
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    data = bytearray(files.cat_file(f"{url}/train-000000.bin"))
+    data[30] ^= 1
+    files.pipe_file(f"{url}/train-000000.bin", bytes(data))
+    assert [(damage.file, damage.block) for damage in verify(url)][:1] == [("train-000000.bin", 0)]
+    with pytest.raises(StoreDamaged, match=r"train-000000\.bin, block 0"):
+        TokenStore.open(url).split("train").get(0)
+    files.rm(f"{url}/train-000000.bin")
+    with pytest.raises(StoreMissing, match="no such file"):
+        TokenStore.open(url).split("train").get(0)

@@ -13,9 +13,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from pdforge.errors import EnvironmentFault, StoreError, StoreMismatch, StoreMissing
+from pdforge.errors import EnvironmentFault, StoreDamaged, StoreError, StoreMismatch, StoreMissing
 from pdforge.recipe.models import JsonLinesCorpus, PretrainedTokenizer, StandardLibraryCorpus, TrainedTokenizer
-from pdforge.store import encoded, encoder
+from pdforge.store import encoded, encoder, manifest, shards
 from pdforge.store.inspect import verify
 from pdforge.store.pack import shuffled
 from pdforge.store.tokenize import build_token_store
@@ -232,20 +232,75 @@ def test_read_through_fsspec_and_pickled(built):
 
 
 def test_any_changed_byte_is_found(built, tmp_path):
+    """2,000 flips: headers, indexes and trailers byte by byte, the rest at random."""
     shutil.copytree(built, tmp_path / "s")
     rng = np.random.default_rng(0)
-    for name, data in made.contents(built).items():
-        for position in rng.integers(0, len(data), 25):
-            changed = bytearray(data)
-            changed[position] ^= int(rng.integers(1, 256))
-            (tmp_path / "s" / name).write_bytes(changed)
-            try:
-                assert [d.file for d in verify(tmp_path / "s")] == [name], (name, position)
-            except StoreMismatch as error:
-                version = "version" in str(error)
-                assert (name, version) == ("manifest.json", True)
-        (tmp_path / "s" / name).write_bytes(data)
+    files = made.contents(built)
+    edges = [(name, at) for name, data in files.items() for at in (*range(24), *range(len(data) - 60, len(data)))]
+    assert len(edges) < 1000
+    more = [(str(name), int(rng.integers(len(files[name])))) for name in rng.choice(list(files), 2000 - len(edges))]
+    for name, position in edges + more:
+        changed = bytearray(files[name])
+        changed[position] ^= int(rng.integers(1, 256))
+        (tmp_path / "s" / name).write_bytes(changed)
+        try:
+            found = [damage.file for damage in verify(tmp_path / "s")]
+        except StoreMismatch as error:  # the manifest's version or kind: named, and refused
+            found = ["manifest.json"] if "version" in str(error) or "holds" in str(error) else []
+        assert found == [name], (name, position)
+        (tmp_path / "s" / name).write_bytes(files[name])
     assert verify(tmp_path / "s") == []
+
+
+def test_a_sequence_whose_bytes_changed_is_never_read(built, tmp_path):
+    """Every sequence reads as it was written, or not at all: with the file and what to do."""
+    shutil.copytree(built, tmp_path / "s")
+    whole = TokenStore.open(built).split("train")
+    expected = [whole.get(number)[0].tobytes() for number in range(len(whole))]
+    path = next((tmp_path / "s").glob("train-*.bin"))
+    data, rng = path.read_bytes(), np.random.default_rng(1)
+    refused = []
+    for position in rng.integers(0, len(data), 40):
+        changed = bytearray(data)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        split = TokenStore.open(tmp_path / "s").split("train")
+        for number in range(len(split)):
+            try:
+                assert split.get(number)[0].tobytes() == expected[number]
+            except StoreDamaged as error:
+                refused.append(error)
+    assert len(refused) >= 40
+    assert all(path.name in error.message and "verify" in error.remedy for error in refused)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", "train-000000.bin", "validation-000000.bin"])
+def test_whole_files_damaged(built, tmp_path, name):
+    """Empty, cut, longer, foreign, gone."""
+    shutil.copytree(built, tmp_path / "s")
+    path = tmp_path / "s" / name
+    data = path.read_bytes()
+    for bad in (b"", data[:1], data[: len(data) // 2], data[:-1], data + b"\0", b"PK\x03\x04" + bytes(500), None):
+        if bad is None:
+            path.unlink()
+        else:
+            path.write_bytes(bad)
+        try:
+            found = [damage.file for damage in verify(tmp_path / "s")]
+        except StoreError as error:
+            found = ["manifest.json"] if str(tmp_path / "s") in error.message else []
+        assert found == [name], bad
+
+
+def test_a_store_of_a_later_version(corpus, tmp_path, monkeypatch):
+    for module in (manifest, shards):
+        path = tmp_path / module.__name__
+        with monkeypatch.context() as later:
+            later.setattr(module, "VERSION", 99)
+            build(path, corpus[0])
+        with pytest.raises(StoreMismatch, match="99") as caught:
+            TokenStore.open(path).split("train").get(0)
+        assert "update pdforge" in caught.value.remedy
 
 
 # --- killed and started again -----------------------------------------------------------------------------------------
