@@ -25,7 +25,7 @@ def write_stage(stage: Stage, root: Path) -> StageDirectory:
     if isinstance(job, TrainJob):
         write_atomically(directory.train_module, render("train.py.j2", "python", _training_values(job, directory)))
     write_atomically(directory.launch_script, render("launch.sh.j2", "shell", _launch_values(job, stage, directory)))
-    directory.launch_script.chmod(0o755)
+    directory.launch_script.chmod(0o700)
     return directory
 
 
