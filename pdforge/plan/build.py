@@ -142,8 +142,13 @@ class _Builder:
             seed=data.seed,
             output=self.output(shared_directory("tokenize", identity)),
         )
-        pieces = unit_count([corpus]) or self.profile.processes
-        return self.shared(job, needs=[], processes=min(pieces, self.profile.processes))
+        return self.shared(job, needs=[], processes=self.tokenize_processes(corpus))
+
+    def tokenize_processes(self, corpus: Corpus) -> int:
+        """At most one a piece of the corpus; those of whole nodes where they are more than a node's."""
+        most, a_node = self.profile.processes, self.profile.processes_per_node
+        tasks = min(unit_count([corpus]) or most, most)
+        return tasks - tasks % a_node if tasks > a_node else tasks
 
     @cached_property
     def teacher(self) -> Stage | None:
