@@ -14,6 +14,7 @@ from pdforge.plan.model import Stage
 from pdforge.schedules import is_zero, learning_rate_phases
 
 _ACTIVATION_CHECKPOINT = {"none": None, "selective": Name("SelectiveAC"), "full": Name("FullAC")}
+_PIPELINE_SCHEDULE = {"1f1b": "1F1B", "interleaved_1f1b": "Interleaved1F1B"}
 _FLIGHT_RECORDER_ENTRIES = 20_000
 
 
@@ -44,7 +45,15 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
     distils = job.objective is not None and not is_zero(job.objective.alpha)
     warmup, decay, floor = learning_rate_phases(training.learning_rate_schedule, job.steps)
     shard = training.parallelism.data_shard
-    titan = ["DistillTrainer", "HeldOutLoss", "PackedTokens", "StageMetrics", "StoreLoader", "decoder"]
+    titan = [
+        "DistillTrainer",
+        "HeldOutLoss",
+        "PackedTokens",
+        "StageCheckpoints",
+        "StageMetrics",
+        "StoreLoader",
+        "decoder",
+    ]
     return {
         **{name: getattr(job, name) for name in TrainJob.model_fields},
         "titan_names": Name(*(["DistillationLoss"] if distils else []), *titan),
@@ -63,5 +72,7 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
         "samples": job.steps * training.batch.global_,
         "tokens_per_step": training.batch.global_ * job.sequence_length,
         "data_shard": -1 if shard == "auto" else shard,
+        "pipeline_schedule": _PIPELINE_SCHEDULE[training.parallelism.pipeline_schedule],
+        "pipeline_microbatch": training.parallelism.pipeline_microbatch,
         "trace_buffer": _FLIGHT_RECORDER_ENTRIES if job.device == "cuda" else 0,
     }

@@ -62,8 +62,6 @@ def _capture(job: CaptureJob) -> Iterator[str]:
 
 
 def _train(job: TrainJob) -> Iterator[str]:
-    if job.training.checkpoint.interval is not None:
-        yield "save checkpoints by time (checkpoint.interval)"
     if job.teacher is not None:
         yield "run the teacher beside the student (teacher.logits.mode live)"
     objective = job.objective

@@ -5,6 +5,7 @@ from pdforge.titan.cpu import prepare as _prepare
 # before anything imports torchtitan's trainer
 _prepare()
 
+from pdforge.titan.checkpoints import StageCheckpoints  # noqa: E402
 from pdforge.titan.heldout import HeldOutLoss  # noqa: E402
 from pdforge.titan.loader import PackedTokens, StoreLoader  # noqa: E402
 from pdforge.titan.loss import DistillationLoss  # noqa: E402
@@ -17,6 +18,7 @@ __all__ = [
     "DistillationLoss",
     "HeldOutLoss",
     "PackedTokens",
+    "StageCheckpoints",
     "StageMetrics",
     "StoreLoader",
     "decoder",

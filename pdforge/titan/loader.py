@@ -7,7 +7,9 @@ a micro-step the ranks take contiguous parts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +21,9 @@ from torchtitan.components.tokenizer import BaseTokenizer
 from pdforge.distill.loss import IGNORE_INDEX
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
+
+PREFETCH = 2
+"""Batches read ahead while the device works."""
 
 TEACHER = ("teacher_ids", "teacher_logprobs", "teacher_spread")
 """What a batch may hold of the teacher, in the order of `pack`."""
@@ -71,6 +76,8 @@ class StoreLoader(BaseDataLoader):
         """Re-truncation on reading; at most what the store holds."""
         top_k: int = 0
         """Re-truncation on reading, and the fixed number of entries a position."""
+        multiple: int = 1
+        """A pass has a multiple of this many batches on every rank: a pipeline takes several at once."""
         infinite: bool = True
         """Set by torchtitan's validator; a store ends after its last sample all the same."""
 
@@ -92,11 +99,25 @@ class StoreLoader(BaseDataLoader):
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         stride = self._world * self._batch
-        while self._consumed < self._samples:
-            first = self._consumed + self._rank * self._batch
-            # the cursor moves before the batch is handed out: a checkpoint made after the step must not repeat it
-            self._consumed += stride
-            yield self._read(range(first, first + self._batch))
+        whole = stride * self._config.multiple
+        end = -(-self._samples // whole) * whole
+        with ThreadPoolExecutor(1, thread_name_prefix="loader") as reader:
+            waiting: deque[Future[tuple[dict[str, Tensor], Tensor]]] = deque()
+            read = self._consumed
+            while self._consumed < end:
+                while read < end and len(waiting) < PREFETCH:
+                    first = read + self._rank * self._batch
+                    waiting.append(reader.submit(self._read, range(first, first + self._batch)))
+                    read += stride
+                batch = waiting.popleft().result()
+                # the cursor moves before the batch is handed out: a checkpoint made after the step must not repeat it
+                self._consumed += stride
+                yield batch
+
+    def samples(self, batch: int) -> range:
+        """This rank's samples in its batch of that number, from 0, of the whole run."""
+        first = (batch * self._world + self._rank) * self._batch
+        return range(first, first + self._batch)
 
     def _read(self, wanted: range) -> tuple[dict[str, Tensor], Tensor]:
         present = [i for i in wanted if i < self._samples]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchtitan.components.metrics import MetricsProcessor
+from torchtitan.tools import utils
 
 from pdforge.layout import StageDirectory, write_atomically, write_json
 
@@ -46,6 +48,8 @@ class StageMetrics(MetricsProcessor):
         self._lm_loss: float | None = None
         self.parts: Callable[[], dict[str, float]] = dict
         """Set by the trainer: the objective's parts at the current step, reduced over ranks."""
+        self.agree: Callable[[Tensor], Tensor] | None = None
+        """Set by the trainer of a pipeline: what its last stage measured."""
         self.heldout_loss: float | None = None
         """Of the last validation, in nats a token."""
 
@@ -89,7 +93,9 @@ class StageMetrics(MetricsProcessor):
         self._lm_loss = row["lm_loss"]
 
     def log_validation(self, loss: float, step: int, extra_metrics: dict[str, Any] | None = None) -> None:
-        """torchtitan's log, and a row of its own."""
+        """torchtitan's log, and a row of its own; a collective."""
+        if self.agree is not None:
+            loss = float(self.agree(torch.tensor(loss, dtype=torch.float64, device=utils.device_type)))
         super().log_validation(loss, step, extra_metrics)
         self.heldout_loss = loss
         if self._writes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +16,19 @@ from torchtitan.trainer import Trainer
 
 from pdforge.distill.loss import means
 from pdforge.errors import EnvironmentFault
-from pdforge.titan.loader import TEACHER
+from pdforge.titan.checkpoints import StageCheckpoints, require_same_science, science
+from pdforge.titan.guard import FiniteLoss
+from pdforge.titan.heldout import HeldOutLoss
+from pdforge.titan.loader import TEACHER, StoreLoader
 from pdforge.titan.loss import DistillationLoss, innermost
 from pdforge.titan.metrics import StageMetrics
 from pdforge.titan.packing import pack
 
 
 class DistillTrainer(Trainer):
-    """Overrides four seams of torchtitan's Trainer: batch preparation, the step, the end of the loop, and its start."""
+    """Overrides the seams of torchtitan's Trainer: batch preparation, the step, its loss, what is saved, and the start
+    and the end of the loop.
+    """
 
     @dataclass(kw_only=True, slots=True)
     class Config(Trainer.Config):
@@ -35,6 +41,9 @@ class DistillTrainer(Trainer):
             Trainer.Config.__post_init__(self)
 
     metrics_processor: StageMetrics
+    checkpointer: StageCheckpoints
+    validator: HeldOutLoss
+    dataloader: StoreLoader
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -45,13 +54,24 @@ class DistillTrainer(Trainer):
         self.stopped = False
         """Whether training ended on request, before its last step, with everything saved."""
         self._saved_step = -1
+        self._saved_at = time.monotonic()
+        self._finite = FiniteLoss(self.gradient_accumulation_steps, self._samples, self.device)
         self._schedule_steps = config.lr_scheduler.total_steps or config.training.steps
+        if self.parallel_dims.pp_enabled:
+            self.metrics_processor.agree = self._of_last_stage
         if self.objective is not None:
             self.objective.to(self.device)
             self.metrics_processor.parts = self._parts
-            if self.parallel_dims.pp_enabled and self.pp_has_last_stage:
-                chunked = isinstance(self.loss_fn, ChunkedLossWrapper)
-                self.objective.warmup_calls = self.loss_fn.num_chunks if chunked else 1
+            self._expect_shape_inference()
+            if config.validator.enable:
+                self.validator.afterwards = self._expect_shape_inference
+
+    def _expect_shape_inference(self) -> None:
+        """At its start, and after each held-out measurement, a pipeline calls the loss once on garbage."""
+        assert self.objective is not None
+        if self.parallel_dims.pp_enabled and self.pp_has_last_stage:
+            chunked = isinstance(self.loss_fn, ChunkedLossWrapper)
+            self.objective.warmup_calls = self.loss_fn.num_chunks if chunked else 1
 
     def post_dataloading_process(
         self, input_dict: dict[str, Tensor], labels: Tensor
@@ -67,6 +87,47 @@ class DistillTrainer(Trainer):
             self.ntokens_seen += labels.numel() // labels.shape[-1] - labels.numel()
         return inputs, labels, extra
 
+    def forward_backward_step(self, **arguments: Any) -> Tensor:
+        """torchtitan's, whose loss every stage of a pipeline knows.
+
+        Raises:
+            StageFailed: with a step's last micro-step, where the loss of one was not finite on some rank.
+        """
+        loss = super().forward_backward_step(**arguments)
+        if self.parallel_dims.pp_enabled:
+            loss = self._of_last_stage(loss)
+        self._finite.add(loss, self.step)
+        return loss
+
+    def _of_last_stage(self, value: Tensor) -> Tensor:
+        """The value of the pipeline's last stage, on all its stages; 0-dim."""
+        value = value.detach().reshape(())
+        mine = value if self.pp_has_last_stage else torch.zeros_like(value)
+        return collectives.all_reduce(mine, "sum", self.parallel_dims.get_mesh("pp"))
+
+    def _samples(self, micro_step: int) -> range:
+        """This rank's samples of a micro-step of this step; with a pipeline from its first to its last micro-batch."""
+        batches = self.num_pipeline_parallel_microbatches
+        first = ((self.step - 1) * self.gradient_accumulation_steps + micro_step) * batches
+        return range(self.dataloader.samples(first).start, self.dataloader.samples(first + batches - 1).stop)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step, and what it was trained with; the same on every rank and for every number of them."""
+        return {"step": self.step, "science": science(self.config)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint, of whatever number of processes.
+
+        Raises:
+            UsageError: it is of another training; names the difference.
+        """
+        require_same_science(state_dict["science"], science(self.config), state_dict["step"])
+        self.step = state_dict["step"]
+        training = self.config.training
+        ranks = self.parallel_dims.get_mesh("loss").size() if self.parallel_dims.dp_cp_enabled else 1
+        # torchtitan sums what the ranks have seen
+        self.ntokens_seen = self.step * training.global_batch_size * training.seq_len // ranks
+
     def train_step(self, data_iterator: Any) -> None:
         """One optimizer step at this step's α."""
         if self.objective is not None:
@@ -81,15 +142,27 @@ class DistillTrainer(Trainer):
             self._take_up()
         if self.step >= self.config.training.steps:
             return False
-        asked = torch.tensor(float(self.stop_requested()), device=self.device)
-        torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-        if not asked.item():
-            return True
-        self.stopped = True
-        on_schedule = self.step % self.config.checkpoint.interval == 0
-        if self.step > self._saved_step and not on_schedule:
+        if self.step % self.config.checkpoint.interval == 0:
+            self._saved_step, self._saved_at = max(self._saved_step, self.step), time.monotonic()
+        longest = self.config.checkpoint.seconds
+        late = 0 < longest <= time.monotonic() - self._saved_at
+        wishes = torch.tensor([float(self.stop_requested()), float(late)], device=self.device)
+        torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)
+        self.stopped, due = (bool(wish) for wish in wishes.tolist())
+        if (self.stopped or due) and self.step > self._saved_step:
+            self._save()
+        return not self.stopped
+
+    def _save(self) -> None:
+        """A whole checkpoint at this step, which is not on schedule."""
+        if self.stopped:
+            # waits until it is written
             self.checkpointer.save(self.step, last_step=True)
-        return False
+        else:
+            self.checkpointer.due = True
+            self.checkpointer.save(self.step)
+            self.checkpointer.due = False
+        self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _take_up(self) -> None:
         """Once, when the newest checkpoint is loaded and before the first step."""

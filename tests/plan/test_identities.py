@@ -99,7 +99,7 @@ UNCHANGEABLE = {
     *(
         f"{t}.parallelism.{d}"
         for t in ("training", "teacher.model.training")
-        for d in ("tensor", "pipeline", "context")
+        for d in ("tensor", "pipeline", "pipeline_schedule", "pipeline_microbatch", "context")
     ),
     *(f"{t}.optimizer.kind" for t in ("training", "teacher.model.training")),
     *(f"{t}.learning_rate_schedule.schedule" for t in ("training", "teacher.model.training")),

@@ -14,7 +14,6 @@ CANNOT = [
     (HUB, "capture from a Hugging Face model (some/model)"),
     ("teacher.logits={mode: online, from_step: 1}", "capture while the teacher is pre-trained"),
     ("teacher.logits={mode: live}", "run the teacher beside the student"),
-    ("teacher.model.training.checkpoint.interval=30m", "save checkpoints by time"),
     ("objective.temperature={kind: normkd}", "adapt the temperature by normkd"),
     ("objective.token_filter={skip_lowest_entropy: 15%}", "leave positions out by entropy"),
     (FINETUNE, "fine-tune the student"),

@@ -81,6 +81,19 @@ BROKEN = {
         (END, END + "  parallelism: {tensor: ¦2}\n"),
     ),
     "context": ("PD124", "a multiple of 512; it is 256", (END, END + "  parallelism: {context: ¦2}\n")),
+    "interleaved": (
+        "PD122",
+        "8 pipeline stages for 4 layers",
+        (END, END + "  parallelism: {pipeline: ¦4, pipeline_schedule: interleaved_1f1b}\n"),
+    ),
+    "pipeline micro": (
+        "PD125",
+        "no multiple of 3",
+        (
+            END + "  batch: {global: 16, micro: 8}",
+            "batch: {global: 16, micro: ¦8}\n  parallelism: {pipeline: 2, pipeline_microbatch: 3}",
+        ),
+    ),
     "no teacher": ("PD131", "α is above 0", ("teacher:\n  " + OWN, "_"), (ALPHA, "¦0.5")),
     "other tokenizer": (
         "PD141",
@@ -287,6 +300,9 @@ SOUND_NEARBY = {
     "PD122": [(END, END + "  parallelism: {pipeline: 4}\n")],
     "PD123": [(END, END + "  parallelism: {tensor: 2}\n")],
     "PD124": [("length: 256", "length: 512"), (END, END + "  parallelism: {context: 2}\n")],
+    "PD125": [
+        (END, END + "  parallelism: {pipeline: 2, pipeline_schedule: interleaved_1f1b, pipeline_microbatch: 4}\n")
+    ],
     "PD131": [(ALPHA, "0"), ("teacher:\n  " + OWN, "_")],
     "PD132": [("temperature: 1.0", "temperature: {kind: adakd_h, minimum: 2, maximum: 2}")],
     "PD133": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:")],

@@ -36,7 +36,9 @@ def pdforge(*arguments: str | Path, check: bool = True) -> subprocess.CompletedP
     return done
 
 
-def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    processes: int, module: str, *arguments: str | Path, cwd: Path, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """A module under torchrun, as somebody would start it by hand."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
@@ -47,7 +49,7 @@ def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path) -> 
         cwd=cwd,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert not check or done.returncode == 0, done.stderr[-4000:]
     return done
 
 

@@ -83,3 +83,19 @@ def test_labels_are_the_next_tokens(store) -> None:
     batch, labels = next(iter(_loader(store, 1, 0, 4)))
     assert torch.equal(batch["input"][:, 1:], labels[:, :-1])
     assert (batch["positions"][:, 0] == 0).all()
+
+
+@pytest.mark.parametrize(("ranks", "batch"), [(1, 4), (3, 2)])
+def test_a_batch_can_be_named_without_reading_it(store, ranks, batch) -> None:
+    everything = _global_order(store, 1, SAMPLES)
+    for rank in range(ranks):
+        loader = _loader(store, ranks, rank, batch)
+        for number, (inputs, labels) in enumerate(loader):
+            rows = torch.cat([inputs["input"], labels], 1)[: max(0, SAMPLES - loader.samples(number).start)]
+            assert torch.equal(rows, everything[loader.samples(number).start : loader.samples(number).stop])
+
+
+def test_what_is_read_ahead_is_not_consumed(store) -> None:
+    loader = _loader(store, 1, 0, 2)
+    next(iter(loader))
+    assert loader.state_dict() == {"samples_consumed": 2}

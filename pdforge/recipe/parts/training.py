@@ -47,6 +47,10 @@ class Parallelism(Model):
     """Tensor-parallel degree."""
     pipeline: Count = 1
     """Pipeline stages."""
+    pipeline_schedule: Literal["1f1b", "interleaved_1f1b"] = "1f1b"
+    """Order of the pipeline's passes; `interleaved_1f1b` gives every device two parts of the model."""
+    pipeline_microbatch: Count = 1
+    """Sequences that go through the pipeline at once; a micro batch must hold one for every part of the model."""
     context: Count = 1
     """Context-parallel degree."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
-from pdforge.recipe.models import Recipe
+from pdforge.recipe.models import Parallelism, Recipe
 from pdforge.recipe.rules.parts import trainings
 from pdforge.recipe.rules.registry import Finding, rule
 
@@ -27,12 +27,12 @@ def no_tied_pipeline(recipe: Recipe) -> Iterator[Finding]:
 
 @rule("PD122", Severity.ERROR, "more pipeline stages than layers")
 def pipeline_within_layers(recipe: Recipe) -> Iterator[Finding]:
-    """Every pipeline stage holds at least one whole transformer block."""
+    """Every pipeline stage holds at least one whole transformer block; `interleaved_1f1b` has two stages a device."""
     for path, training, shape, *_ in trainings(recipe):
-        if training.parallelism.pipeline > shape.layers:
+        if training.parallelism.pipeline > 1 and _stages(training.parallelism) > shape.layers:
             yield Finding(
                 f"{path}.parallelism.pipeline",
-                f"{training.parallelism.pipeline} pipeline stages for {shape.layers} layers",
+                f"{_stages(training.parallelism)} pipeline stages for {shape.layers} layers",
             )
 
 
@@ -68,3 +68,23 @@ def context_divides_sequence(recipe: Recipe) -> Iterator[Finding]:
                 f"context is {training.parallelism.context}, so sequence_length must be a multiple of {unit}; "
                 f"it is {recipe.data.sequence_length}",
             )
+
+
+@rule("PD125", Severity.ERROR, "micro batch does not suit the pipeline")
+def pipeline_fed(recipe: Recipe) -> Iterator[Finding]:
+    """A micro batch passes through the pipeline as micro-batches of `pipeline_microbatch` sequences: it must divide
+    into them, and `interleaved_1f1b` takes them in rounds of one for every device."""
+    for path, training, *_ in trainings(recipe):
+        spread, micro = training.parallelism, training.batch.micro
+        size = spread.pipeline_microbatch
+        unit = size * (spread.pipeline if spread.pipeline_schedule == "interleaved_1f1b" else 1)
+        if spread.pipeline > 1 and micro % unit:
+            yield Finding(
+                f"{path}.batch.micro",
+                f"micro {micro} is no multiple of {unit}: {size} at once through {spread.pipeline} pipeline stages "
+                f"({spread.pipeline_schedule})",
+            )
+
+
+def _stages(spread: Parallelism) -> int:
+    return spread.pipeline * (2 if spread.pipeline_schedule == "interleaved_1f1b" else 1)

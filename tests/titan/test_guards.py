@@ -1,0 +1,75 @@
+"""What stops a training, without one: losses that are not finite, checkpoints of other trainings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
+from pdforge.errors import StageFailed, UsageError
+from pdforge.recipe.models import Objective
+from pdforge.titan import DistillationLoss, DistillTrainer
+from pdforge.titan.checkpoints import require_same_science, science
+from pdforge.titan.guard import FiniteLoss
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A process group of this process."""
+    os.environ.pop("MASTER_ADDR", None)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def _samples(micro_step: int) -> range:
+    return range(4 * micro_step, 4 * micro_step + 4)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_the_bad_micro_step_is_named_at_the_end_of_the_step(bad: float) -> None:
+    guard = FiniteLoss(3, _samples, torch.device("cpu"))
+    for value in (1.0, 2.0, 3.0, 1.0, bad):
+        guard.add(torch.tensor(value), 7)
+    with pytest.raises(StageFailed, match=r"step 7 is not finite \(rank 0, samples 4-7\)") as caught:
+        guard.add(torch.tensor(1.0), 7)
+    assert caught.value.remedy
+
+
+@pytest.mark.usefixtures("alone")
+def test_finite_losses_pass() -> None:
+    guard = FiniteLoss(2, _samples, torch.device("cpu"))
+    for _ in range(10):
+        guard.add(torch.tensor(3e38), 1)
+
+
+def _config(**changes: float) -> DistillTrainer.Config:
+    loss = DistillationLoss.Config(objective=Objective.model_validate(changes), vocabulary=300)
+    return DistillTrainer.Config(loss=loss)
+
+
+def test_the_same_science_resumes() -> None:
+    config = _config()
+    before = science(config)
+    config.training.steps, config.checkpoint.interval = 12345, 7
+    require_same_science(before, science(config), 3)
+
+
+def test_every_difference_is_named() -> None:
+    config = _config(temperature=2.0)
+    config.training.max_norm = 0.5
+    with pytest.raises(UsageError, match="of step 3 is of another training") as caught:
+        require_same_science(science(_config()), science(config), 3)
+    for difference in ("loss.objective.temperature: 1.0 there, 2.0 here", "training.max_norm: 1.0 there, 0.5 here"):
+        assert difference in caught.value.message
+
+
+def test_science_is_not_empty() -> None:
+    names = json.loads(science(_config()))
+    for part in ("loss.", "optimizer.", "lr_scheduler.", "training.", "dataloader."):
+        assert any(name.startswith(part) for name in names), part
