@@ -23,14 +23,10 @@ SPREAD = "training.parallelism."
 INTERLEAVED = (SPREAD + "pipeline=2", SPREAD + "pipeline_schedule=interleaved_1f1b")
 WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
     "FSDP 2": (2, ()),
-    "HSDP 2": (2, (SPREAD + "data_replicate=2", SPREAD + "data_shard=1")),
     "TP 2": (2, (SPREAD + "tensor=2",)),
     "CP 2": (2, (SPREAD + "context=2",)),
     "PP 2": (2, (SPREAD + "pipeline=2",)),
     "PP 2 interleaved": (2, INTERLEAVED),
-    "TP 2 x FSDP 2": (4, (SPREAD + "tensor=2",)),
-    "full activation checkpointing": (1, ("training.activation_checkpointing=full",)),
-    "selective activation checkpointing": (1, ("training.activation_checkpointing=selective",)),
 }
 
 
@@ -53,22 +49,6 @@ def test_the_numbers_of_one_process(bench: Bench, tmp_path: Path, way: str) -> N
     _assert_alike(rows(StageDirectory(tmp_path)), bench.straight)
 
 
-def test_two_processes_then_one_then_two(bench: Bench, tmp_path: Path) -> None:
-    for processes, last in ((2, "4"), (1, "7"), (2, "10")):
-        bench.train(tmp_path, "--training.steps", last, processes=processes)
-        assert f"step-{last}" in checkpoints(tmp_path)
-    found = [row for row in rows(StageDirectory(tmp_path)) if "loss" in row]
-    _assert_alike(found, [row for row in bench.straight if "loss" in row])
-
-
-def test_a_changed_recipe_does_not_resume(bench: Bench, tmp_path: Path) -> None:
-    bench.train(tmp_path, "--training.steps", "1")
-    errors = bench.train(tmp_path, sets=("objective.temperature=2",), check=False)
-    assert "the checkpoint of step 1 is of another training than this one (loss." in errors
-    assert "temperature: 1.0 there, 2.0 here)" in errors
-    assert checkpoints(tmp_path) == {"step-1"}
-
-
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer(bench: Bench, tmp_path: Path) -> None:
     """A weight of a checkpoint is damaged; step 2 reads samples 8 to 15 in micro batches of 2."""
     bench.train(tmp_path, "--training.steps", "1")
@@ -81,10 +61,3 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimizer(bench: Bench, tmp_
     errors = bench.train(tmp_path, check=False)
     assert "the loss of step 2 is not finite (rank 0, samples 8-9, 10-11, 12-13, 14-15)" in errors
     assert checkpoints(tmp_path) == {"step-1"}
-
-
-def test_checkpoints_by_time(bench: Bench, tmp_path: Path) -> None:
-    """Every step takes longer than a microsecond: all are saved, and the oldest are removed."""
-    bench.train(tmp_path, "--checkpoint.seconds", "1e-6", "--checkpoint.interval", "1000", "--training.steps", "4")
-    assert {"step-3", "step-4"} <= checkpoints(tmp_path)
-    assert "step-1" not in checkpoints(tmp_path)
