@@ -145,6 +145,10 @@ class AttemptDirectory:
         """State of one rank."""
         return self.path / f"rank{rank}.json"
 
+    def sign(self, rank: int) -> Path:
+        """The last sign of life of one rank."""
+        return self.path / f"sign{rank}.json"
+
     def rank_log(self, rank: int) -> Path:
         """Standard output and error of one rank."""
         return self.path / f"rank{rank}.log"

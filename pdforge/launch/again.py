@@ -10,7 +10,7 @@ from pdforge.launch import local
 from pdforge.launch.attempts import high_water, request_stop
 from pdforge.launch.lock import try_lock
 from pdforge.launch.outcome import judge, stage_failed
-from pdforge.launch.records import read_attempt
+from pdforge.launch.records import STALLS_AFTER_S, read_attempt
 from pdforge.layout import StageDirectory
 
 PERIOD_S = 0.2
@@ -35,7 +35,8 @@ def run_again(stage: StageDirectory, title: str, *, stopped: Callable[[], bool] 
         raise UsageError(f"{stage.path}: an attempt of this stage runs", remedy="wait for its end, or cancel it")
     with lock:
         processes = record.processes if record else 1
-        attempt, running = local.start(stage, processes, lock, high_water=high_water(stage))
+        limit = record.stalls_after if record else STALLS_AFTER_S
+        attempt, running = local.start(stage, processes, lock, high_water=high_water(stage), stalls_after=limit)
     while not running.has_ended():
         if stopped():
             request_stop(attempt)

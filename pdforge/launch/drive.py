@@ -118,7 +118,14 @@ class Drive:
         write_stage(stage, self.root)
         register([RunDirectory(self.root / plan.directory) for plan in self.plans])
         profile = next(plan.profile for plan in self.plans if stage.key in {one.key for one in plan.stages})
-        return local.start(directory, stage.processes, lock, high_water=reached, environment=profile.local_environment)
+        return local.start(
+            directory,
+            stage.processes,
+            lock,
+            high_water=reached,
+            stalls_after=profile.watchdog.of(stage.kind),
+            environment=profile.local_environment,
+        )
 
     def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
         """Wait for the end of an attempt, passing on what the user asks for."""

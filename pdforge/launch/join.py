@@ -15,8 +15,9 @@ from submitit.slurm.slurm import SlurmJobEnvironment
 from pdforge.errors import EnvironmentFault
 from pdforge.launch.attempts import high_water, request_stop
 from pdforge.launch.budget import fruitless
-from pdforge.launch.records import AttemptRecord, read_attempt, write_attempt
-from pdforge.layout import AttemptDirectory, StageDirectory
+from pdforge.launch.records import STALLS_AFTER_S, AttemptRecord, read_attempt, write_attempt
+from pdforge.launch.submission import latest_submission
+from pdforge.layout import AttemptDirectory, StageDirectory, read_json
 from pdforge.stages.entry import ARRAY_VARIABLE
 
 ATTEMPT_VARIABLE = "PDFORGE_ATTEMPT"
@@ -71,6 +72,7 @@ def begin(stage: StageDirectory) -> tuple[AttemptDirectory, AttemptRecord]:
         restart=restart,
         nodes=nodes,
         refused=fruitless(stage, job),
+        stalls_after=_limit(stage),
     )
     cancelled = any(
         attempt.stop.exists() and (earlier := read_attempt(attempt)) and earlier.job == job
@@ -106,6 +108,12 @@ def array_share(processes: int) -> tuple[int, int]:
         return 0, processes
     task, tasks = int(os.environ["SLURM_ARRAY_TASK_ID"]), int(os.environ["SLURM_ARRAY_TASK_COUNT"])
     return task * processes, tasks * processes
+
+
+def _limit(stage: StageDirectory) -> float:
+    """Seconds without progress that the profile allows the stage."""
+    submission, job = latest_submission(stage), read_json(stage.job_json)
+    return submission.profile.watchdog.of(job["kind"]) if submission and job else STALLS_AFTER_S
 
 
 def _new_directory(stage: StageDirectory) -> AttemptDirectory:

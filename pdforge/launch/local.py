@@ -19,7 +19,7 @@ from pdforge.launch import task
 from pdforge.launch.join import ATTEMPT_VARIABLE
 from pdforge.launch.lock import Lock
 from pdforge.launch.process import ProcessId, kill_group
-from pdforge.launch.records import AttemptRecord, read_attempt, read_ranks, write_attempt
+from pdforge.launch.records import STALLS_AFTER_S, AttemptRecord, read_attempt, read_ranks, write_attempt
 from pdforge.launch.task import RankTask
 from pdforge.layout import AttemptDirectory, StageDirectory
 
@@ -30,11 +30,18 @@ _SUBMITIT_PLACEHOLDERS = ("%j", "%t", "%A", "%a")
 
 
 def start(
-    stage: StageDirectory, processes: int, lock: Lock, *, high_water: int, environment: Mapping[str, str] | None = None
+    stage: StageDirectory,
+    processes: int,
+    lock: Lock,
+    *,
+    high_water: int,
+    stalls_after: float = STALLS_AFTER_S,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[AttemptDirectory, LocalAttempt]:
     """Start an attempt of the stage, whose lock the caller holds. The attempt inherits it: the caller may close it.
 
-    `environment` is the profile's, for the ranks, beside that of this process.
+    `environment` is the profile's, for the ranks, beside that of this process; `stalls_after` counts seconds without
+    progress, after which it ends.
 
     Raises:
         UsageError: the path cannot be handed to submitit.
@@ -55,6 +62,7 @@ def start(
         master_port=_free_port(),
         driver=ProcessId.of(os.getpid()),
         high_water=high_water,
+        stalls_after=stalls_after,
         started=time.time(),
     )
     write_attempt(attempt, record)

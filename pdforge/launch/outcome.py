@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pdforge.errors import StageFailed
-from pdforge.launch.records import RankError, RankRecord, read_attempt, read_ranks
+from pdforge.launch.records import HANG, RankError, RankRecord, read_attempt, read_ranks
 from pdforge.layout import AttemptDirectory
 
 _LAST_LINES = 8
@@ -31,15 +31,20 @@ class Outcome:
     """Killed as a whole, from outside: says nothing about the stage."""
 
 
-def judge(attempt: AttemptDirectory) -> Outcome:  # noqa: PLR0911 - one line a case
-    """The outcome of an attempt that has ended."""
-    if attempt.stage.done.exists():
-        return Outcome("done")
+def judge(attempt: AttemptDirectory) -> Outcome:
+    """The outcome of the last attempt of a stage, when it has ended."""
+    return Outcome("done") if attempt.stage.done.exists() else judge_earlier(attempt)
+
+
+def judge_earlier(attempt: AttemptDirectory) -> Outcome:  # noqa: PLR0911 - one line a case
+    """The outcome of an attempt that ended without the stage's result."""
     ranks, how = read_ranks(attempt), read_attempt(attempt)
     if how and how.refused:
         return Outcome("failed", how.refused)
     if attempt.stop.exists() and not any(rank.state == "failed" and not _is_consequence(rank) for rank in ranks):
         return Outcome("stopped")
+    if hang := next((rank for rank in ranks if rank.error and rank.error.type == HANG), None):
+        return _of_hang(attempt, hang)
     guilty = _first_to_fail(ranks)
     if guilty is None:
         if any(rank.state == "stopped" for rank in ranks):
@@ -83,6 +88,14 @@ def _first_to_fail(ranks: list[RankRecord]) -> RankRecord | None:
 
 def _is_consequence(rank: RankRecord) -> bool:
     return rank.error is not None and rank.error.consequence
+
+
+def _of_hang(attempt: AttemptDirectory, witness: RankRecord) -> Outcome:
+    """Blames the rank that another one, which ended the attempt, names."""
+    assert witness.error is not None
+    rank = next(iter(witness.error.suspects), witness.rank)
+    log = attempt.rank_log(rank)
+    return Outcome("failed", _describe(witness.error, log), rank=rank, log=log)
 
 
 def _of_vanished_rank(rank: int, log: Path, *, everything: bool) -> Outcome:

@@ -11,6 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pdforge.launch.process import ProcessId
 from pdforge.layout import AttemptDirectory, write_json
 
+STALLS_AFTER_S = 1800.0
+"""Of an attempt that no profile says anything of."""
+
+HANG = "Hang"
+"""`RankError.type` of an attempt that was ended because it made no progress."""
+
 RankState = Literal["running", "done", "stopped", "failed"]
 
 
@@ -27,6 +33,8 @@ class RankError(BaseModel):
     """Text; empty for errors that a user can act on."""
     consequence: bool = False
     """The rank ended only because another one had."""
+    suspects: list[int] = []
+    """Of a hang: the ranks that are the likely reason."""
 
 
 class RankRecord(BaseModel):
@@ -68,6 +76,8 @@ class AttemptRecord(BaseModel):
     """The furthest step that any earlier attempt of the stage reached."""
     started: float
     """Unix seconds."""
+    stalls_after: float = STALLS_AFTER_S
+    """Seconds without progress after which it is ended."""
     job: str = ""
     """SLURM: the job's id (of an array: this task's own)."""
     restart: int = 0

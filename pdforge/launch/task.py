@@ -63,19 +63,26 @@ class RankTask:
         rank = environment.global_rank
         _export(how, rank=rank, local_rank=environment.local_rank, nodes=environment.num_nodes)
         log = _redirect_output(attempt.rank_log(rank))
-        sys.exit(_Rank(attempt, rank, how.processes, log).run(self.entry))
+        sys.exit(_Rank(attempt, rank, how, log).run(self.entry))
 
 
 class _Rank:
     """One rank of one attempt: runs the entry, keeps the record."""
 
-    def __init__(self, attempt: AttemptDirectory, rank: int, ranks: int, log: TextIO) -> None:
+    def __init__(self, attempt: AttemptDirectory, rank: int, how: AttemptRecord, log: TextIO) -> None:
         self._attempt = attempt
         self._log = log
         self._settled = threading.Lock()
         """Taken by whoever says how the rank ended, and never given back: the other waits until the process is gone."""
         self._record = RankRecord(rank=rank, process=ProcessId.of(os.getpid()), state="running", started=time.time())
-        self._watchdog = Watchdog(attempt, rank, ranks, on_stop=stop.request, on_failure=self._abandon)
+        self._watchdog = Watchdog(
+            attempt,
+            rank,
+            how.processes,
+            stalls_after=how.stalls_after,
+            on_stop=stop.request,
+            on_failure=self._abandon,
+        )
 
     def run(self, entry: str) -> int:
         """The rank's exit code."""

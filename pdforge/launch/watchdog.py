@@ -1,4 +1,4 @@
-"""Ends a rank when a peer is gone, and hears requests to stop.
+"""Ends a rank when a peer is gone or nothing goes on any more, and hears requests to stop.
 
 Neither submitit's local executor nor SLURM does the first: the others would wait in a collective until its timeout,
 half an hour later.
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from pdforge.launch.hang import HangDetector
 from pdforge.launch.records import RankError, read_rank
 from pdforge.layout import AttemptDirectory
 
@@ -27,6 +28,7 @@ class Watchdog(threading.Thread):
         rank: int,
         ranks: int,
         *,
+        stalls_after: float,
         on_stop: Callable[[], None],
         on_failure: Callable[[RankError], None],
     ) -> None:
@@ -34,6 +36,7 @@ class Watchdog(threading.Thread):
         super().__init__(name="pdforge-watchdog", daemon=True)
         self._attempt = attempt
         self._peers = [peer for peer in range(ranks) if peer != rank]
+        self._hang = HangDetector(attempt, rank, ranks, stalls_after)
         self._on_stop = on_stop
         self._on_failure = on_failure
         self._deadline = time.monotonic() + START_TIMEOUT_S
@@ -46,6 +49,10 @@ class Watchdog(threading.Thread):
                 self._on_stop()
             if (reason := self._lost_peer()) and not self._ended.is_set():
                 self._on_failure(RankError(type="PeerLost", message=reason, consequence=True))
+                return
+            if (error := self._hang.look()) and not self._ended.is_set():
+                self._hang.kill_unresponsive(error.suspects)
+                self._on_failure(error)
                 return
 
     def end(self) -> None:

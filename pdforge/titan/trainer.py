@@ -14,6 +14,7 @@ from torchtitan.components.loss import ChunkedLossWrapper
 from torchtitan.components.metrics import MetricsProcessor
 from torchtitan.trainer import Trainer
 
+from pdforge import heartbeat
 from pdforge.distill.loss import means
 from pdforge.errors import EnvironmentFault
 from pdforge.titan.checkpoints import StageCheckpoints, require_same_science, science
@@ -134,6 +135,7 @@ class DistillTrainer(Trainer):
             # of the schedule's steps: a run cut short by hand (`--training.steps 10`) must follow the same curve
             self.objective.start_step(self.step, self._schedule_steps)
         super().train_step(data_iterator)
+        heartbeat.beat(self.step)
         self.metrics_processor.report_progress(self.step, now=self.step == self.config.training.steps)
 
     def should_continue_training(self) -> bool:

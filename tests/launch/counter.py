@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from pdforge import heartbeat
 from pdforge.errors import EnvironmentFault, ExitCode
 from pdforge.launch import task
 from pdforge.layout import StageDirectory, read_json, write_json
@@ -28,6 +29,7 @@ DEFAULTS = {
     "helper": False,
     "linger": False,
     "every": 1,
+    "together": False,
 }
 
 
@@ -56,9 +58,12 @@ def main(path: Path) -> int:
             write_json(checkpoint, step)
             return ExitCode.STOPPED
         step += 1
+        heartbeat.beat(step)
         if rank == what["fail_rank"] and step == what["fail_at"]:
             fail(what["how"])
         time.sleep(what["delay"])
+        if what["together"]:
+            wait_for_peers(stage, rank, step)
         if step % what["every"] == 0:
             write_json(checkpoint, step)
         if rank == 0:
@@ -73,6 +78,15 @@ def main(path: Path) -> int:
     if rank == 0 and what["how"] != "no result":
         write_json(stage.done, {"results": {"heldout_loss": 2.5}})
     return ExitCode.OK
+
+
+def wait_for_peers(stage: StageDirectory, rank: int, step: int) -> None:
+    """Like a collective: nobody goes on before everybody is there, or wants to stop."""
+    (stage.output / f"at{rank}").write_text(str(step))
+    for peer in range(int(os.environ["WORLD_SIZE"])):
+        file = stage.output / f"at{peer}"
+        while not stop.requested() and int((file.exists() and file.read_text()) or 0) < step:
+            time.sleep(0.02)
 
 
 def fail(how: str) -> None:

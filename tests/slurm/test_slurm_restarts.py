@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 
 import pytest
 
+from pdforge.launch.outcome import judge_earlier
 from pdforge.launch.records import read_attempt
 from pdforge.layout import read_json
 from tests.slurm.conftest import Cluster, User, wait_for
@@ -81,3 +84,19 @@ def test_a_stage_that_fails_again_and_again_is_given_up(user: User) -> None:
     assert "the counter broke" in stage["error"]
     attempts = [read_attempt(attempt) for attempt in user.train.all_attempts()]
     assert 3 <= len(attempts) <= 4
+
+
+def test_a_suspended_rank_is_named_and_the_run_finishes(user: User) -> None:
+    user.profile("watchdog: {train: 6s}")
+    user.count(train={"steps": STEPS, "delay": 0.2, "together": True})
+    user.submit()
+    user.wait_for_step(5)
+    (first,) = user.train.all_attempts()
+    os.kill(read_json(first.rank_record(1))["process"]["pid"], signal.SIGSTOP)
+    user.wait_for_end()
+    assert_counted_once(user)
+    outcome = judge_earlier(first)
+    assert outcome.rank == 1
+    assert "rank 1 gives no sign of life" in outcome.error
+    assert "counter.py" in outcome.error
+    assert "counter.py" in first.rank_log(0).read_text()
