@@ -14,6 +14,9 @@ import torch.distributed._functional_collectives as collectives
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+_BLOCKS = 8
+"""Parts of the rows in a backward pass."""
+
 
 @dataclass(frozen=True)
 class VocabularyShard:
@@ -62,15 +65,16 @@ def look_up(
         square: whether the sum of squared probabilities is needed.
         shard: given under tensor parallelism.
     """
-    local, zero = _log_softmax(logits, shard)
     held = None
-    if shard is not None:
+    if shard is None:
+        local, logprobs = _LogSoftmaxAt.apply(logits, columns)
+        zero = torch.zeros_like(logprobs[:, 0])
+    else:
+        local, zero = _log_softmax(logits, shard)
         columns = columns - shard.start
         held = (columns >= 0) & (columns < local.shape[1])
         columns = torch.where(held, columns, 0)
-    logprobs = local.gather(1, columns)
-    if held is not None:
-        logprobs = torch.where(held, logprobs, 0.0)
+        logprobs = torch.where(held, local.gather(1, columns), 0.0)
     return Student(
         logprobs=_sum(logprobs, shard) + zero[:, None],
         outside=_log_outside(local, columns, held, shard) + zero if outside else None,
@@ -87,17 +91,13 @@ def spread(logits: Tensor, shard: VocabularyShard | None = None) -> Tensor:
     return (_sum(centred.square().sum(1), shard) / size).sqrt()
 
 
-def _log_softmax(logits: Tensor, shard: VocabularyShard | None) -> tuple[Tensor, Tensor]:
+def _log_softmax(logits: Tensor, shard: VocabularyShard) -> tuple[Tensor, Tensor]:
     """This rank's log-probabilities [N, V], and a zero [N] that is to be added to whatever is summed over ranks.
 
     The normaliser belongs to the columns of all ranks, and a rank's backward pass only knows its own: the zero carries
     the normaliser's gradient to where every rank has the whole sum.
     """
-    dtype = _precision(logits)
-    if shard is None:
-        # torch's own kernels, forwards and backwards: without a teacher the bits are those of its cross-entropy
-        return torch.log_softmax(logits, 1, dtype=dtype), logits.new_zeros(logits.shape[0], dtype=dtype)
-    z = logits.to(dtype)
+    z = logits.to(_precision(logits))
     largest = _largest(z.detach(), shard)
     normaliser = largest + _sum((z - largest[:, None]).exp().sum(1), shard).log()
     return z - normaliser.detach()[:, None], normaliser.detach() - normaliser
@@ -146,3 +146,33 @@ class _GroupSum(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         del ctx
         return gradient, None
+
+
+class _LogSoftmaxAt(torch.autograd.Function):
+    """(log-softmax [N, V], its values at columns [N, C]), with torch's own kernels in both directions, so that without
+    a teacher the bits are those of its cross-entropy.
+
+    Autograd would spread the columns' gradient over a whole [N, V] of zeros; this does it for a block of rows at a
+    time, and has the gradient in the logits' own precision.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs = torch.log_softmax(logits, 1, dtype=_precision(logits))
+        ctx.save_for_backward(logprobs, columns)
+        ctx.dtype = logits.dtype
+        ctx.set_materialize_grads(False)
+        return logprobs, logprobs.gather(1, columns)
+
+    @staticmethod
+    def backward(ctx: Any, of_all: Tensor | None, at_columns: Tensor | None) -> tuple[Tensor, None]:
+        logprobs, columns = ctx.saved_tensors
+        result = torch.empty_like(logprobs, dtype=ctx.dtype)
+        step = -(-len(result) // _BLOCKS)
+        for first in range(0, len(result), step):
+            block = slice(first, first + step)
+            pulls = torch.zeros_like(logprobs[block]) if of_all is None else of_all[block].clone()
+            if at_columns is not None:
+                pulls.scatter_add_(1, columns[block], at_columns[block])
+            result[block] = torch._log_softmax_backward_data(pulls, logprobs[block], 1, logprobs.dtype)
+        return result, None
