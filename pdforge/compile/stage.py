@@ -11,6 +11,7 @@ from pdforge.compile.templates import Name, render
 from pdforge.layout import StageDirectory, write_atomically
 from pdforge.plan.jobs import Job, TrainJob, kept
 from pdforge.plan.model import Stage
+from pdforge.recipe.columns import SPREAD, required_columns
 from pdforge.schedules import is_zero, learning_rate_phases
 
 _ACTIVATION_CHECKPOINT = {"none": None, "selective": Name("SelectiveAC"), "full": Name("FullAC")}
@@ -42,7 +43,8 @@ def _launch_values(job: Job, stage: Stage, directory: StageDirectory) -> dict[st
 
 def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]:
     training, architecture = job.training, job.architecture
-    distils = job.objective is not None and not is_zero(job.objective.alpha)
+    objective = job.objective
+    distils = objective is not None and not is_zero(objective.alpha)
     warmup, decay, floor = learning_rate_phases(training.learning_rate_schedule, job.steps)
     shard = training.parallelism.data_shard
     titan = [
@@ -60,6 +62,7 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
         "loss_names": Name("ChunkedLossWrapper", *([] if distils else ["CrossEntropyLoss"])),
         "distils": distils,
         "kept": kept(job.truncation) if job.truncation else None,
+        "spread": objective is not None and SPREAD in required_columns(objective),
         "optimizer": training.optimizer,
         "activation_checkpoint": _ACTIVATION_CHECKPOINT[training.activation_checkpointing],
         "dump_folder": str(directory.path),

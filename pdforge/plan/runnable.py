@@ -8,7 +8,6 @@ from pdforge.environment import require_training_packages
 from pdforge.errors import UsageError
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
 from pdforge.plan.model import Plan
-from pdforge.recipe.models import AdaKDSpread, NormKD
 
 
 def require_runnable(plans: Iterable[Plan]) -> None:
@@ -64,10 +63,3 @@ def _capture(job: CaptureJob) -> Iterator[str]:
 def _train(job: TrainJob) -> Iterator[str]:
     if job.teacher is not None:
         yield "run the teacher beside the student (teacher.logits.mode live)"
-    objective = job.objective
-    if objective is None or job.truncation is None:
-        return  # language modelling only: nothing else of the objective is read
-    if isinstance(objective.temperature, NormKD | AdaKDSpread):
-        yield f"adapt the temperature by {objective.temperature.kind} (objective.temperature)"
-    if objective.token_filter is not None:
-        yield "leave positions out by entropy (objective.token_filter)"

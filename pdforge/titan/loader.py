@@ -13,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.tokenizer import BaseTokenizer
 
 from pdforge.distill.loss import IGNORE_INDEX
+from pdforge.recipe.columns import ENTROPY, SPREAD
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 
@@ -27,6 +29,9 @@ PREFETCH = 2
 
 TEACHER = ("teacher_ids", "teacher_logprobs", "teacher_spread")
 """What a batch may hold of the teacher, in the order of `pack`."""
+
+QUANTILE_SEQUENCES = 256
+"""Sequences whose entropies say what is low."""
 
 
 class PackedTokens(BaseTokenizer):
@@ -54,7 +59,8 @@ class PackedTokens(BaseTokenizer):
 
 
 class StoreLoader(BaseDataLoader):
-    """Yields `({"input", "positions"[, "teacher_ids", "teacher_logprobs"]}, labels)`, all [B, L] (teacher: [B, L, K]).
+    """Yields `({"input", "positions"[, "teacher_ids", "teacher_logprobs"[, "teacher_spread"]]}, labels)`, all [B, L]
+    (ids and log-probabilities: [B, L, K]).
 
     A pass ends after the last sample; where the samples do not fill the last batch, rows without labels do, so that
     every rank makes the same number of steps.
@@ -78,6 +84,10 @@ class StoreLoader(BaseDataLoader):
         """Re-truncation on reading, and the fixed number of entries a position."""
         multiple: int = 1
         """A pass has a multiple of this many batches on every rank: a pipeline takes several at once."""
+        spread: bool = False
+        """Whether the objective needs the standard deviation of the teacher's logits."""
+        skip_lowest_entropy: float | None = None
+        """Part of the positions, those where the teacher's entropy is lowest, that lose their teacher."""
         infinite: bool = True
         """Set by torchtitan's validator; a store ends after its last sample all the same."""
 
@@ -96,6 +106,9 @@ class StoreLoader(BaseDataLoader):
         self._logits = LogitStore.open(config.logits) if config.logits else None
         self._samples = len(self._split) if config.samples is None else config.samples
         self._consumed = 0
+        self._columns = ([SPREAD] if config.spread else []) + ([ENTROPY] if config.skip_lowest_entropy else [])
+        if self._logits is not None and config.skip_lowest_entropy:
+            self._low_entropy = entropy_quantile(self._logits, config.skip_lowest_entropy)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         stride = self._world * self._batch
@@ -127,10 +140,16 @@ class StoreLoader(BaseDataLoader):
         batch = {"input": inputs, "positions": torch.from_numpy(positions).long()}
         if self._logits is not None:
             # the order of a position's entries means nothing to the loss, and the store's own is quicker to read
-            ids, logprobs, _mass = self._logits.get_batch(
-                present or [0], top_p=self._config.top_p, top_k=self._config.top_k, ordered=False
+            ids, logprobs, _mass, *columns = self._logits.get_batch(
+                present or [0],
+                top_p=self._config.top_p,
+                top_k=self._config.top_k,
+                ordered=False,
+                columns=self._columns,
             )
-            batch |= dict(zip(TEACHER, map(torch.from_numpy, (ids, logprobs)), strict=False))
+            if self._config.skip_lowest_entropy:
+                logprobs[columns.pop() <= self._low_entropy] = -np.inf
+            batch |= dict(zip(TEACHER, map(torch.from_numpy, (ids, logprobs, *columns)), strict=False))
         if not present:
             labels = torch.full_like(labels, IGNORE_INDEX)
         return _pad(batch, labels, len(wanted))
@@ -143,6 +162,20 @@ class StoreLoader(BaseDataLoader):
         """Go on behind the samples consumed, on whatever number of processes."""
         if state_dict:
             self._consumed = int(state_dict["samples_consumed"])
+
+
+def entropy_quantile(store: LogitStore, part: float) -> float:
+    """The entropy that `part` of a logit store's positions do not exceed, in nats.
+
+    Of its first QUANTILE_SEQUENCES sequences: a token store is shuffled, so they are as good as any, and the same ones
+    on every process, at every resume, and however many more the store holds.
+
+    Raises:
+        StoreMismatch: the store has no entropies.
+    """
+    first = range(min(QUANTILE_SEQUENCES, len(store)))
+    entropies = [store.get(sample, ordered=False, columns=[ENTROPY])[-1] for sample in first]
+    return float(np.quantile(np.concatenate(entropies), part))
 
 
 def _pad(batch: dict[str, Tensor], labels: Tensor, rows: int) -> tuple[dict[str, Tensor], Tensor]:

@@ -14,8 +14,6 @@ CANNOT = [
     (HUB, "capture from a Hugging Face model (some/model)"),
     ("teacher.logits={mode: online, from_step: 1}", "capture while the teacher is pre-trained"),
     ("teacher.logits={mode: live}", "run the teacher beside the student"),
-    ("objective.temperature={kind: normkd}", "adapt the temperature by normkd"),
-    ("objective.token_filter={skip_lowest_entropy: 15%}", "leave positions out by entropy"),
     (FINETUNE, "fine-tune the student"),
     ("export={}", "export the student"),
     ("evaluate={tasks: [{task: piqa}]}", "evaluate the student"),
@@ -45,6 +43,8 @@ def test_several_things_are_named_together(plans: MakePlans) -> None:
         "objective.tail=ghost",
         "objective.temperature=2",
         "objective.temperature={kind: adakd_h}",
+        "objective.temperature={kind: normkd}",
+        "objective.token_filter={skip_lowest_entropy: 15%}",
         "teacher.truncation.top_k=5",
     ],
 )
