@@ -49,6 +49,14 @@ def test_the_numbers_of_one_process(bench: Bench, tmp_path: Path, way: str) -> N
     _assert_alike(rows(StageDirectory(tmp_path)), bench.straight)
 
 
+def test_two_processes_then_one_then_two(bench: Bench, tmp_path: Path) -> None:
+    for processes, last in ((2, "4"), (1, "7"), (2, "10")):
+        bench.train(tmp_path, "--training.steps", last, processes=processes)
+        assert f"step-{last}" in checkpoints(tmp_path)
+    found = [row for row in rows(StageDirectory(tmp_path)) if "loss" in row]
+    _assert_alike(found, [row for row in bench.straight if "loss" in row])
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer(bench: Bench, tmp_path: Path) -> None:
     """A weight of a checkpoint is damaged; step 2 reads samples 8 to 15 in micro batches of 2."""
     bench.train(tmp_path, "--training.steps", "1")
