@@ -54,6 +54,19 @@ def require_training_packages() -> None:
         raise EnvironmentFault(f"this Python cannot run training jobs: {'; '.join(complaints)}", remedy=INSTALL)
 
 
+def require_export_packages() -> None:
+    """Refuse a machine that cannot write a model and read it back.
+
+    Raises:
+        EnvironmentFault: names every missing package and the command that installs them.
+    """
+    missing = [name for name in ("transformers", "safetensors", "huggingface_hub") if installed(name) is None]
+    if missing:
+        raise EnvironmentFault(
+            f"the student cannot be exported: {', '.join(missing)} missing", remedy="pip install 'pdforge[hf]'"
+        )
+
+
 def installed(name: str) -> str | None:
     """Version of an installed distribution, or None."""
     try:

@@ -19,8 +19,8 @@ PRIVATE = 0o077
 
 TOKENS, TEACHERS, LOGITS = "tokens", "teachers", "logits"
 """Folders of the stages that several runs share, below the root; one stage directory per identity in each."""
-TRAIN = "train"
-"""Stage directory of `train`, below its run's."""
+TRAIN, EXPORT = "train", "export"
+"""Stage directories of a run that no other shares, below it."""
 
 
 def storage_root(option: str | Path | None = None) -> Path:

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pydantic import BaseModel
 
 from pdforge.errors import UsageError
-from pdforge.layout import TRAIN, StageDirectory
+from pdforge.layout import EXPORT, TRAIN, StageDirectory
 from pdforge.plan import identities
 from pdforge.plan.batch import split_batch
 from pdforge.plan.content import tokenizer_facts
 from pdforge.plan.estimate import estimate
-from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, Job, ModelSource, TokenizeJob, TrainJob
+from pdforge.plan.jobs import CaptureJob, ExportJob, HuggingFaceSource, Job, ModelSource, TokenizeJob, TrainJob
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import share_stores
 from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
 from pdforge.recipe.columns import required_columns
+from pdforge.recipe.dump import dump_recipe
 from pdforge.recipe.models import (
     Codec,
     Corpus,
@@ -105,7 +106,12 @@ class _Builder:
     def plan(self) -> Plan:
         distils = self.capture or self.live
         before = [self.tokenize, *([self.teacher] if distils and self.teacher else [])]
-        stages = [*before, *([self.capture] if self.capture else []), self.train]
+        stages = [
+            *before,
+            *([self.capture] if self.capture else []),
+            self.train,
+            *([self.export] if self.export else []),
+        ]
         return Plan(
             name=self.recipe.recipe,
             variant=self.loaded.variant,
@@ -276,6 +282,33 @@ class _Builder:
         teacher = [self.teacher] if self.live and self.teacher else []
         needs = [self.tokenize, *teacher, *([capture] if capture else [])]
         return _stage(job, directory=directory, needs=needs, processes=self.profile.processes, shared=False)
+
+    @cached_property
+    def export(self) -> Stage | None:
+        """The stage that writes the student for other programs, where the recipe asks for one."""
+        export, train = self.recipe.export, self.train
+        if export is None:
+            return None
+        assert isinstance(train.job, TrainJob)
+        directory = f"{self.directory}/{EXPORT}"
+        job = ExportJob(
+            identity=identities.export_identity(export, train=train.identity),
+            title=f"export {self.loaded.variant or self.recipe.recipe}",
+            student=ModelSource(
+                architecture=train.job.architecture,
+                vocabulary=train.job.vocabulary,
+                sequence_length=train.job.sequence_length,
+                checkpoint=str(StageDirectory(self.root / train.directory).checkpoints.absolute()),
+                step=train.job.steps,
+            ),
+            training=str((self.root / train.directory).absolute()),
+            tokens=self.output(self.tokenize.directory),
+            dtype=export.dtype,
+            name=self.loaded.name,
+            recipe=dump_recipe(self.recipe),
+            output=self.output(directory),
+        )
+        return _stage(job, directory=directory, needs=[self.tokenize, train], processes=1, shared=False)
 
     @cached_property
     def train_identity(self) -> str:

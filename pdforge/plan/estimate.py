@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pdforge.plan.jobs import CaptureJob, TokenizeJob, TrainJob
+from pdforge.plan.jobs import CaptureJob, ExportJob, TokenizeJob, TrainJob
 from pdforge.plan.jobs import kept as kept_of
 from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
 from pdforge.recipe.models import Architecture, Recipe, TopPTopK, Truncation
@@ -24,6 +24,8 @@ BYTES_PER_ENTRY = {
 KEPT_ENTRIES = {10: 6.6, 20: 11.3, 50: 22.3, 100: 37.0}
 """Mean kept entries of top-0.95-k by k, for the vocabulary below (arXiv 2410.16215, section 3.2 and Table 8)."""
 KEPT_ENTRIES_VOCABULARY = 151_552
+
+_WEIGHT_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 _CHECKPOINT_BYTES = 12
 """A parameter: weight and two moments of AdamW, each float32."""
@@ -90,6 +92,9 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int, kept: float | Non
                 bytes=None if kept is None else round(tokens * (kept * BYTES_PER_ENTRY[job.codec] + columns)),
                 bytes_at_most=round(tokens * (most + columns)),
             )
+        case ExportJob() as job:
+            weights = parameter_count(job.student.architecture, vocabulary).total
+            return StageFigures(bytes=weights * _WEIGHT_BYTES[job.dtype])
         case TrainJob() as job:
             tokens = job.steps * job.training.batch.global_ * length
             weights = parameter_count(job.architecture, vocabulary).total

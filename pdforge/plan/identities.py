@@ -12,7 +12,7 @@ from typing import Any
 
 from pdforge import __version__
 from pdforge.identity import identity
-from pdforge.recipe.models import Architecture, Data, Objective, Recipe, Training, Truncation
+from pdforge.recipe.models import Architecture, Data, Export, Objective, Recipe, Training, Truncation
 from pdforge.schedules import is_zero
 from pdforge.versions import SPMD_TYPES, TORCH, TORCHTITAN
 
@@ -102,6 +102,11 @@ def train_identity(
         objective=None if is_zero(objective.alpha) else objective.model_dump(mode="json", exclude_none=True),
         steps=steps,
     )
+
+
+def export_identity(export: Export, *, train: str) -> str:
+    """Of an exported student."""
+    return _stage("export", needs=[train], **export.model_dump(mode="json"))
 
 
 def run_hash(train: str, recipe: Recipe) -> str:

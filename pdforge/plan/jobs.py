@@ -143,4 +143,21 @@ class CaptureJob(_Job):
         return min(self.sequences, max(1, positions // self.teacher.sequence_length))
 
 
-Job = Annotated[TokenizeJob | TrainJob | CaptureJob, Field(discriminator="kind")]
+class ExportJob(_Job):
+    """Student → a directory that other programs read."""
+
+    kind: Literal["export"] = "export"
+    student: ModelSource
+    training: str
+    """Stage directory of the training, for what the model card says of it."""
+    tokens: str
+    """Token store: its tokenizer goes along, and its held-out text is what both forms are compared on."""
+    dtype: Literal["bfloat16", "float16", "float32"]
+    name: str
+    """Of the run."""
+    recipe: str
+    """The resolved recipe, as YAML."""
+    output: str
+
+
+Job = Annotated[TokenizeJob | TrainJob | CaptureJob | ExportJob, Field(discriminator="kind")]

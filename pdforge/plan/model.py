@@ -12,7 +12,7 @@ from pdforge.plan.jobs import Job
 from pdforge.plan.profile import Profile
 from pdforge.recipe.models import Recipe
 
-StageKind = Literal["tokenize", "pretrain-teacher", "capture", "train"]
+StageKind = Literal["tokenize", "pretrain-teacher", "capture", "train", "export"]
 
 _SHARED_FOLDER: dict[StageKind, str] = {"tokenize": TOKENS, "pretrain-teacher": TEACHERS, "capture": LOGITS}
 
@@ -90,7 +90,7 @@ class Plan(_Part):
     recipe: Recipe
     profile: Profile
     stages: list[Stage]
-    """In dependency order; the last one trains the student."""
+    """In dependency order."""
     figures: Figures
     reuses: str = ""
     """Why its logit store is that of another capture; empty: it is its own, or it has none."""
@@ -99,6 +99,11 @@ class Plan(_Part):
     def label(self) -> str:
         """What tables call the run: the variant, else the recipe."""
         return self.variant or self.name
+
+    @property
+    def training(self) -> Stage:
+        """The stage that trains the student."""
+        return next(stage for stage in self.stages if stage.kind == "train")
 
     def stage(self, kind: StageKind) -> Stage | None:
         """The stage of that kind, if the plan has one."""

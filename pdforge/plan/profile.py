@@ -41,6 +41,8 @@ class Watchdog(Model):
     """Of capture."""
     train: Duration = 1800
     """Of train."""
+    export: Duration = 7200
+    """Of export, which tells nothing while it works."""
 
     def of(self, kind: str) -> int:
         """Seconds, for a kind of stage."""

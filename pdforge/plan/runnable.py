@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pdforge.environment import require_training_packages
+from pdforge.environment import require_export_packages, require_training_packages
 from pdforge.errors import UsageError
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
 from pdforge.plan.model import Plan
@@ -14,10 +14,13 @@ def require_runnable(plans: Iterable[Plan]) -> None:
     """Refuse, before anything starts, plans that this machine or this version cannot carry out.
 
     Raises:
-        EnvironmentFault: as `require_training_packages`.
+        EnvironmentFault: as `require_training_packages` and `require_export_packages`.
         UsageError: as `require_supported`.
     """
+    plans = list(plans)
     require_training_packages()
+    if any(plan.stage("export") for plan in plans):
+        require_export_packages()
     require_supported(plans)
 
 
@@ -48,7 +51,7 @@ def _lacking(plan: Plan) -> Iterator[str]:
                 yield from _capture(job)
             case TrainJob() as job:
                 yield from _train(job)
-    for field, verb in (("finetune", "fine-tune"), ("export", "export"), ("evaluate", "evaluate")):
+    for field, verb in (("finetune", "fine-tune"), ("evaluate", "evaluate")):
         if getattr(plan.recipe, field) is not None:
             yield f"{verb} the student ({field})"
 

@@ -23,7 +23,7 @@ def draw_curves(plans: Sequence[Plan], root: Path, folder: Path) -> list[Path]:
         ImportError: matplotlib is not installed.
         UsageError: a metrics file is damaged.
     """
-    curves = {plan.label: metric_rows(root / plan.stages[-1].directory) for plan in plans}
+    curves = {plan.label: metric_rows(root / plan.training.directory) for plan in plans}
     curves = {label: rows for label, rows in curves.items() if rows}
     if not curves:
         return []

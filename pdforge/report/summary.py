@@ -50,7 +50,7 @@ class Capture:
 def summarise(plans: Sequence[Plan], root: Path) -> list[Row]:
     """One row per teacher (teachers that several plans share once), then one per student."""
     teachers = {stage.key: _teacher(plan, root) for plan in plans if (stage := plan.stage("capture"))}
-    results = [stage_results(root / plan.stages[-1].directory) or {} for plan in plans]
+    results = [stage_results(root / plan.training.directory) or {} for plan in plans]
     baselines: dict[str, float | None] = {}
     for plan, result in zip(plans, results, strict=True):
         if is_zero(plan.recipe.objective.alpha):
@@ -106,7 +106,7 @@ def print_summary(plans: Sequence[Plan], root: Path, console: Console) -> None:
 
 
 def _student(plan: Plan, root: Path, result: dict[str, Any], baselines: dict[str, float | None]) -> Row:
-    figures = plan.figures.stages[plan.stages[-1].key]
+    figures = plan.figures.stages[plan.training.key]
     loss, baseline = result.get("heldout_loss"), baselines.get(plan.name)
     is_baseline = is_zero(plan.recipe.objective.alpha)
     return Row(
@@ -117,7 +117,7 @@ def _student(plan: Plan, root: Path, result: dict[str, Any], baselines: dict[str
         tokens=result.get("tokens", figures.tokens),
         heldout_loss=loss,
         delta=None if loss is None or baseline is None or is_baseline else loss - baseline,
-        seconds=_seconds(root / plan.stages[-1].directory, result),
+        seconds=_seconds(root / plan.training.directory, result),
     )
 
 

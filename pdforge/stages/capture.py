@@ -33,7 +33,7 @@ from pdforge.store.spec import LogitSpec
 from pdforge.store.tokens import TokenSplit, TokenStore
 from pdforge.store.writer import LogitWriter
 from pdforge.titan.inference import FrozenModel
-from pdforge.titan.models import decoder
+from pdforge.titan.models import decoder_of
 
 LOGITS_AT_ONCE = 64 * 2**20
 """Logits, in numbers, that exist at one time: 256 MiB in float32; a quarter for samples, whose sums take int64."""
@@ -160,20 +160,7 @@ class _Teacher:
 
 def load(source: ModelSource, device: torch.device, dtype: torch.dtype) -> FrozenModel:
     """The model of a torchtitan checkpoint."""
-    architecture = source.architecture
-    spec = decoder(
-        family=architecture.family,
-        vocabulary=source.vocabulary,
-        sequence_length=source.sequence_length,
-        hidden=architecture.hidden,
-        ffn=architecture.ffn,
-        layers=architecture.layers,
-        heads=architecture.heads,
-        kv_heads=architecture.kv_heads or architecture.heads,
-        head_dim=architecture.head_dim or architecture.hidden // architecture.heads,
-        rope_theta=architecture.rope_theta,
-        tied_embeddings=architecture.tied_embeddings,
-    )
+    spec = decoder_of(source.architecture, vocabulary=source.vocabulary, sequence_length=source.sequence_length)
     return FrozenModel(spec, checkpoint=Path(source.checkpoint) / f"step-{source.step}", device=device, dtype=dtype)
 
 

@@ -27,7 +27,13 @@ asked to.
 ARRAY_VARIABLE = "PDFORGE_ARRAY"
 """Set in the tasks of a job array; RANK and WORLD_SIZE then count the processes of all tasks."""
 
-_MODULES = {"tokenize": "tokenize", "pretrain-teacher": "train", "train": "train", "capture": "capture"}
+_MODULES = {
+    "tokenize": "tokenize",
+    "pretrain-teacher": "train",
+    "train": "train",
+    "capture": "capture",
+    "export": "export",
+}
 
 
 def main(path: Path) -> int:

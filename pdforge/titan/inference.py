@@ -54,8 +54,18 @@ class FrozenModel:
         # not model.to(dtype): that would also cast the complex rotary frequencies, and drop their imaginary part
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
+        self.spec = spec
         self._model, self._head = model.eval(), head
         self._device = device
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights by torchtitan's names."""
+        return self._model.state_dict()
+
+    def round_to(self, dtype: torch.dtype) -> None:
+        """Round the weights to `dtype`, and go on computing as before: what a copy in `dtype` holds, exactly."""
+        for parameter in self._model.parameters():
+            parameter.data = parameter.data.to(dtype).to(parameter.dtype)
 
     @torch.inference_mode()
     def hidden(self, tokens: Tensor, positions: Tensor) -> Tensor:

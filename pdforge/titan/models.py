@@ -22,10 +22,28 @@ from torchtitan.models.qwen3 import Qwen3Model, _build_qwen3_layers, _qwen3_norm
 from torchtitan.models.qwen3.state_dict_adapter import Qwen3StateDictAdapter
 from torchtitan.protocols.model_spec import ModelSpec
 
+from pdforge.recipe.models import Architecture
 from pdforge.titan.cpu import use_sum_reduction
 
 ATTENTION = "flex"
 """FlexAttention: the one backend with exact document masks that also runs under context parallelism."""
+
+
+def decoder_of(architecture: Architecture, *, vocabulary: int, sequence_length: int) -> ModelSpec:
+    """`decoder` of a recipe's architecture, with its defaults worked out."""
+    return decoder(
+        family=architecture.family,
+        vocabulary=vocabulary,
+        sequence_length=sequence_length,
+        hidden=architecture.hidden,
+        ffn=architecture.ffn,
+        layers=architecture.layers,
+        heads=architecture.heads,
+        kv_heads=architecture.kv_heads or architecture.heads,
+        head_dim=architecture.head_dim or architecture.hidden // architecture.heads,
+        rope_theta=architecture.rope_theta,
+        tied_embeddings=architecture.tied_embeddings,
+    )
 
 
 def decoder(

@@ -17,12 +17,14 @@ _RESULT: dict[StageKind, str] = {
     "pretrain-teacher": "teacher",
     "capture": "logit store",
     "train": "student",
+    "export": "exported student",
 }
 _AGAIN: dict[StageKind, str] = {
     "tokenize": "built again",
     "pretrain-teacher": "trained again",
     "capture": "captured again",
     "train": "trained again",
+    "export": "exported again",
 }
 
 

@@ -1,0 +1,140 @@
+"""`export`: the finished student as a Hugging Face directory, which is read back and compared before it counts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pdforge.errors import EnvironmentFault, StageFailed
+from pdforge.layout import StageDirectory, read_json, write_atomically
+from pdforge.plan.jobs import ExportJob
+from pdforge.stages.capture import load
+from pdforge.stages.entry import Results, Stopped
+from pdforge.store.tokens import TOKENIZER_FILE, TokenStore
+from pdforge.titan.huggingface import huggingface_config, huggingface_weights
+
+FOLDER = "huggingface"
+"""The exported model, below the stage's output."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit, as a part of the largest logit (of 1 where all are smaller)."""
+
+_COMPARED = 512
+"""Positions on which both forms are compared, at most."""
+
+
+def run(job: ExportJob, directory: StageDirectory, rank: int, ranks: int) -> Results | Stopped:
+    """Write the directory under another name, load it with transformers, compare the logits, and only then name it.
+
+    Raises:
+        StageFailed: the model that transformers reads is another one.
+        EnvironmentFault: a package is missing.
+    """
+    del directory, ranks
+    if rank != 0:
+        return {}
+    output = Path(job.output)
+    partial = output / f".{FOLDER}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    store = TokenStore.open(job.tokens)
+    # float32, so that the rounding to the export's dtype happens once
+    dtype = getattr(torch, job.dtype)
+    model = load(job.student, torch.device("cpu"), torch.float32)
+    model.round_to(dtype)
+    _write_weights(partial, {name: w.to(dtype) for name, w in huggingface_weights(model).items()})
+    theta = job.student.architecture.rope_theta
+    length, separator = job.student.sequence_length, store.manifest.separator
+    config = huggingface_config(
+        model.spec, sequence_length=length, rope_theta=theta, dtype=job.dtype, separator=separator
+    )
+    _write_json(partial / "config.json", config)
+    _write_json(partial / "generation_config.json", {"bos_token_id": separator, "eos_token_id": separator})
+    _write_tokenizer(partial, Path(job.tokens), separator, length)
+    write_atomically(partial / "README.md", _card(job))
+    tokens = torch.from_numpy(store.split("validation").get_batch([0])[0][:, :-1]).long()[:, :_COMPARED]
+    positions = torch.arange(tokens.shape[1])[None]
+    ours = model.logits(model.hidden(tokens, positions))
+    del model  # before the other one is loaded: they are as large
+    difference = _difference(ours, _read_back(partial, tokens))
+    if not difference <= TOLERANCE:
+        raise StageFailed(
+            f"the exported model is another one: logits differ by {difference:.1e}, accepted is {TOLERANCE:.0e}",
+            remedy=f"compare {partial} with the checkpoint {job.student.checkpoint}",
+        )
+    final = output / FOLDER
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    return {
+        "format": "huggingface",
+        "directory": str(final),
+        "dtype": job.dtype,
+        "bytes": sum(file.stat().st_size for file in final.iterdir()),
+        "largest_difference": difference,
+    }
+
+
+def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
+    _library("huggingface_hub").save_torch_state_dict(weights, folder, metadata={"format": "pt"})
+
+
+def _write_tokenizer(folder: Path, tokens: Path, separator: int, length: int) -> None:
+    shutil.copyfile(tokens / TOKENIZER_FILE, folder / TOKENIZER_FILE)
+    name = _library("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER_FILE)).id_to_token(separator)
+    settings = {"bos_token": name, "eos_token": name, "model_max_length": length}
+    _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **settings})
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def _read_back(folder: Path, tokens: Tensor) -> Tensor:
+    """Logits of the exported model, computed in float32."""
+    transformers = _library("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        logits: Tensor = model(tokens).logits
+    return logits
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float((ours - theirs).abs().max() / ours.abs().max().clamp_min(1))
+
+
+def _library(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise EnvironmentFault(f"the `{name}` package is missing", remedy="pip install 'pdforge[hf]'") from error
+
+
+def _card(job: ExportJob) -> str:
+    """The model card: what the model is, and how to get it again."""
+    done = read_json(StageDirectory(Path(job.training)).done) or {}
+    results = done.get("results", {})
+    rows = {
+        "held-out loss": f"{results['heldout_loss']:.4f} nats a token" if results.get("heldout_loss") else "unknown",
+        "parameters": f"{results.get('parameters', 0):,}",
+        "training tokens": f"{results.get('tokens', 0):,}",
+        "training stage": done.get("identity", "unknown"),
+        "weights": job.dtype,
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    recipe = "".join(
+        f"    {line}\n" for line in job.recipe.splitlines()
+    )  # indented: no fence that the text could close
+    return (
+        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n# {job.name}\n\n"
+        "Pre-trained with pdforge by pre-training distillation (arXiv 2410.16215).\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        "Logits of this directory, read by transformers, equal those of the checkpoint.\n\n"
+        f"## Recipe\n\n{recipe}"
+    )
