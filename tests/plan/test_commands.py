@@ -149,7 +149,7 @@ def test_a_damaged_plan_is_named(plans: MakePlans, tmp_path: Path) -> None:
 
 def test_compile_writes_no_job_that_would_not_do_what_it_says(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "jobs"
-    shown = pdforge("compile", str(recipe), "-n", "1", "--out", str(out), "--set", "export={}")
+    shown = pdforge("compile", str(recipe), "-n", "1", "--out", str(out), "--set", "evaluate={tasks: [{task: piqa}]}")
     assert shown.returncode == 2
-    assert "this version cannot export the student" in shown.stderr
+    assert "this version cannot evaluate the student" in shown.stderr
     assert not out.exists()

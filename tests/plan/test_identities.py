@@ -209,7 +209,7 @@ def test_steps_are_another_way_to_write_tokens(plans: MakePlans) -> None:
 )
 def test_what_becomes_of_the_student_counts_in_the_run_only(plans: MakePlans, after: str) -> None:
     [before], [other] = plans(), plans(after)
-    assert changed(before, other) == NOTHING
+    assert [stage.identity for stage in before.stages] == [s.identity for s in other.stages][: len(before.stages)]
     assert before.hash != other.hash
 
 
