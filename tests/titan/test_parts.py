@@ -9,11 +9,12 @@ from torch import nn
 from torchtitan.components.optimizer import LRSchedulersContainer
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
+from pdforge.recipe.load import load_recipes
 from pdforge.recipe.models import LearningRateSchedule
 from pdforge.recipe.parts.architecture import Architecture
 from pdforge.recipe.sizes import parameter_count
 from pdforge.schedules import learning_rate_factor, learning_rate_phases
-from pdforge.titan.models import decoder
+from pdforge.titan.models import decoder, decoder_of
 from pdforge.titan.packing import pack, unpack
 
 
@@ -89,6 +90,25 @@ def build(family: str, *, tied: bool, vocabulary: int = 97, length: int = 48) ->
 def test_the_plans_parameter_count_is_torchtitans(family, tied) -> None:
     model, architecture = build(family, tied=tied)
     assert parameter_count(architecture, 97).total == sum(p.numel() for p in model.parameters())
+
+
+PAPER = {"330m": 0.334, "670m": 0.669, "1.9b": 1.866, "3.8b": 3.750, "6.8b": 6.820}
+"""arXiv 2410.16215, Table 14: billions of parameters of the students; with embeddings, which count once where tied."""
+
+
+@pytest.mark.parametrize("size", PAPER)
+def test_students_of_the_paper(size: str) -> None:
+    """The gallery's shapes: the paper's figures, by the plan and by torchtitan, which builds them without memory."""
+    recipe = load_recipes("paper/sizes", variants=(f"{size}-lm",))[0].recipe
+    architecture, vocabulary = recipe.student.architecture, recipe.data.tokenizer.vocabulary
+    config = decoder_of(architecture, vocabulary=vocabulary, sequence_length=recipe.data.sequence_length).model
+    with torch.device("meta"):
+        model = config.build()
+    count = parameter_count(architecture, vocabulary).total
+    assert count == config.get_nparams_and_flops(model, recipe.data.sequence_length)[0]
+    assert count == sum(parameter.numel() for parameter in model.parameters())
+    # the paper rounds some of them up and others down
+    assert count / 1e9 == pytest.approx(PAPER[size], abs=1e-3)
 
 
 @pytest.mark.parametrize("family", ["llama3", "qwen3"])
