@@ -222,13 +222,14 @@ class _Builder:
         precision, micro = self.capture_numerics(teacher.model)
         sequences = self.steps(training, "training") * training.batch.global_
         sampled = isinstance(teacher.truncation, Sample)
+        kept = teacher.logits.keep or teacher.truncation
         codec = "sampled" if sampled else teacher.logits.codec or DEFAULT_CODEC
         columns = tuple(sorted({*teacher.logits.columns, *required_columns(self.recipe.objective)}))
         identity = identities.capture_identity(
             teacher=source_identity,
             tokens=self.tokenize.identity,
             sequences=sequences,
-            truncation=teacher.truncation,
+            truncation=kept,
             precision=precision,
             shard_sequences=teacher.logits.shard_sequences,
             codec=codec,
@@ -243,7 +244,7 @@ class _Builder:
             tokens=self.output(self.tokenize.directory),
             tokens_identity=self.tokenize.identity,
             sequences=sequences,
-            truncation=teacher.truncation,
+            truncation=kept,
             shard_sequences=teacher.logits.shard_sequences,
             codec=codec,
             columns=columns,
@@ -314,6 +315,8 @@ class _Builder:
     def train_identity(self) -> str:
         recipe, capture = self.recipe, self.capture
         logits = capture.identity if capture else self.live[1] if self.live else None
+        learnt = self.distilled.truncation if self.distilled else None
+        cut = capture is not None and isinstance(capture.job, CaptureJob) and capture.job.truncation != learnt
         return identities.train_identity(
             recipe.student.architecture,
             recipe.training,
@@ -321,6 +324,7 @@ class _Builder:
             steps=self.steps(recipe.training, "training"),
             tokens=self.tokenize.identity,
             logits=logits,
+            learnt=learnt if cut else None,
         )
 
     @property

@@ -88,12 +88,21 @@ def live_identity(*, teacher: str, truncation: Truncation, precision: str) -> st
 
 
 def train_identity(
-    architecture: Architecture, training: Training, objective: Objective, *, steps: int, tokens: str, logits: str | None
+    architecture: Architecture,
+    training: Training,
+    objective: Objective,
+    *,
+    steps: int,
+    tokens: str,
+    logits: str | None,
+    learnt: Truncation | None = None,
 ) -> str:
     """Of a student. Where α is 0 at every step, nothing else of the objective matters, and `logits` is None.
 
-    `logits` is the identity of the logit store, or of a live teacher's distributions.
+    `logits` is the identity of the logit store, or of a live teacher's distributions; `learnt` what the student reads
+    of the store, where it holds more.
     """
+    cut = {} if learnt is None else {"learnt": learnt.model_dump(mode="json")}
     return _stage(
         "train",
         needs=[tokens, *([logits] if logits else [])],
@@ -101,6 +110,7 @@ def train_identity(
         training=_result(training),
         objective=None if is_zero(objective.alpha) else objective.model_dump(mode="json", exclude_none=True),
         steps=steps,
+        **cut,
     )
 
 

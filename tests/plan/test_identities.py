@@ -82,6 +82,7 @@ OTHERS = [
     ("objective.alpha.decay", "2%", TRAIN),
     ("teacher.truncation", "{kind: sample, draws: 20}", CAPTURE),
     ("teacher.logits.codec", "lossless", CAPTURE),
+    ("teacher.logits.keep", "{top_p: 1.0, top_k: 200}", CAPTURE),
     ("teacher.logits.codec", "rank-gap-63", NOTHING),  # as by default
     ("teacher.logits.columns", "[entropy]", CAPTURE),
     ("expect", "[{source: an earlier run, values: {heldout_loss: 2.5}}]", NOTHING),

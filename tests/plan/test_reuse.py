@@ -70,6 +70,19 @@ def test_which_store_serves_whom(plans: MakePlans, held: list[str], wanted: list
     assert bool(serves(capture(one), capture(other))) == expected
 
 
+def test_runs_that_keep_the_same_share_a_store_and_learn_of_it_what_each_wants(plans: MakePlans) -> None:
+    keep = "teacher.logits.keep={top_p: 0.95, top_k: 100}"
+    [wide], [narrow], [own] = plans(keep), plans(keep, "teacher.truncation.top_k=10"), plans()
+    assert stage(wide) == stage(narrow) != stage(own)
+    assert [plan.stages[-1].job.truncation.top_k for plan in (wide, narrow)] == [20, 10]
+    assert wide.stages[-1].identity != narrow.stages[-1].identity
+    # what is kept changes the rounding of what is read: another result than a store of its own gives
+    assert wide.stages[-1].identity != own.stages[-1].identity
+    # keeping what is learnt is the default, and says nothing new
+    [same] = plans("teacher.logits.keep={top_p: 0.9, top_k: 20}")
+    assert (same.hash, same.stages) == (own.hash, own.stages)
+
+
 def test_a_whole_store_is_reused_and_no_identity_notices(plans: MakePlans, tmp_path: Path) -> None:
     narrow = (LOSSLESS, "teacher.truncation.top_k=10")
     [wide], [alone] = plans(LOSSLESS), plans(*narrow)

@@ -197,6 +197,16 @@ BROKEN = {
         ("{top_p: 0.95, top_k: 50}", "{kind: sample}"),
         ("temperature: 1.0", "¦temperature: {kind: adakd_h}"),
     ),
+    "more learnt than kept": (
+        "PD145",
+        "top_k is 50, and what is kept has 20",
+        ("{top_p: 0.95, top_k: 50}", "{top_p: 0.95, top_k: ¦50}\n  logits: {keep: {top_p: 0.95, top_k: 20}}"),
+    ),
+    "keeping more of a sample": (
+        "PD145",
+        "keep cuts a distribution, and the truncation is sample",
+        ("{top_p: 0.95, top_k: 50}", "{kind: sample}\n  logits: {¦keep: {top_k: 20}}"),
+    ),
     "codec of a sample": (
         "PD144",
         "codec is lossless",
@@ -314,6 +324,7 @@ SOUND_NEARBY = {
     "PD139": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "loss: {kind: mse}")],
     "PD143": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "temperature: 1")],
     "PD144": [("{top_p: 0.95, top_k: 50}", "{kind: sample}\n  logits: {columns: [entropy]}")],
+    "PD145": [("{top_p: 0.95, top_k: 50}", "{top_p: 0.95, top_k: 50}\n  logits: {keep: {top_p: 0.95, top_k: 50}}")],
     "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
     "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5}]}\nstudent:\n")],
     "PD151": [("temperature: 1.0", "temperature: 4.9")],

@@ -86,6 +86,9 @@ Column = Literal["entropy", "standard_deviation", "logsumexp", "label_logprob"]
 class StoredLogits(Model):
     """How distributions are stored."""
 
+    keep: TopPTopK | None = None
+    """What is stored, where that is more than `teacher.truncation`, which is what is learnt of it. Runs that keep the
+    same share one store, whatever each learns; by default a run keeps what it learns."""
     shard_sequences: Count = 512
     """Sequences of one shard of the store."""
     codec: Codec | None = None
@@ -134,4 +137,4 @@ class Teacher(Model):
     logits: Logits = OfflineLogits.model_construct()
     """When its distributions are computed."""
     truncation: Truncation = TopPTopK.model_construct()
-    """What of them is stored and learnt."""
+    """What of them is learnt, and stored unless `logits.keep` says more."""

@@ -256,3 +256,24 @@ def sampled_has_its_codec(recipe: Recipe) -> Iterator[Finding]:
             f"codec is {teacher.logits.codec}, and the truncation is sample, which is stored as exact counts",
             "leave it out",
         )
+
+
+@rule("PD145", Severity.ERROR, "more learnt than is kept")
+def kept_includes_learnt(recipe: Recipe) -> Iterator[Finding]:
+    """A store serves any truncation inside its own: top_p and top_k at most those of `logits.keep`. What was cut off at
+    capture is gone. A sample is fair only as a whole, so it is kept as it is drawn."""
+    teacher = recipe.teacher
+    if teacher is None or isinstance(teacher.logits, LiveLogits) or teacher.logits.keep is None:
+        return
+    learnt, kept = teacher.truncation, teacher.logits.keep
+    if isinstance(learnt, Sample):
+        cuts = "keep cuts a distribution, and the truncation is sample, which cuts nothing"
+        yield Finding("teacher.logits.keep", cuts, "leave it out")
+        return
+    for name in ("top_p", "top_k"):
+        if getattr(learnt, name) > getattr(kept, name):
+            yield Finding(
+                f"teacher.truncation.{name}",
+                f"{name} is {getattr(learnt, name):g}, and what is kept has {getattr(kept, name):g}",
+                f"at most teacher.logits.keep.{name}",
+            )
