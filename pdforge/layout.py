@@ -23,9 +23,9 @@ TRAIN, EXPORT = "train", "export"
 """Stage directories of a run that no other shares, below it."""
 
 
-def storage_root(option: str | Path | None = None) -> Path:
-    """The storage root: the option, else $PDFORGE_ROOT, else ./runs; absolute."""
-    return Path(option or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).absolute()
+def storage_root(option: str | Path | None = None, profile: str | None = None) -> Path:
+    """The storage root: the option, else $PDFORGE_ROOT, else what the cluster profile says, else ./runs; absolute."""
+    return Path(option or os.environ.get(ROOT_VARIABLE) or profile or DEFAULT_ROOT).expanduser().absolute()
 
 
 @dataclass(frozen=True)

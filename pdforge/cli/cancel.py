@@ -28,7 +28,7 @@ def cancel_command(
     from pdforge.launch.cancel import cancel  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415
 
-    storage = root_of(targets, root)
+    storage = root_of(targets, root, cluster)
     plans = find_targets(
         targets,
         storage,

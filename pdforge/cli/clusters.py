@@ -58,7 +58,7 @@ def check_command(name: NameArgument, *, root: RootOption = None) -> None:
     from pdforge.plan.clusters import find_profile  # noqa: PLC0415
 
     profile = find_profile(name)
-    checks = check_profile(profile, storage_root(root or profile.root))
+    checks = check_profile(profile, storage_root(root, profile.root))
     width = max(len(check.name) for check in checks)
     for check in checks:
         typer.echo(f"{check.state:7}  {check.name:{width}}  {check.value}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pdforge.cli.options import ClusterOption, ProcessesOption, RecipeArgument, RootOption, SetOption, VariantOption
-from pdforge.layout import StageDirectory, storage_root
+from pdforge.layout import StageDirectory
 
 OutOption = Annotated[
     str | None,
@@ -32,13 +33,14 @@ def compile_command(
     their storage root. Example: `pdforge compile quickstart --out /tmp/jobs`
     """
     from pdforge.compile import write_stage  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415
     from pdforge.plan.build import make_plans  # noqa: PLC0415
     from pdforge.plan.clusters import find_profile  # noqa: PLC0415
     from pdforge.plan.model import merged_stages  # noqa: PLC0415
     from pdforge.plan.runnable import require_supported  # noqa: PLC0415
     from pdforge.recipe.load import load_recipes  # noqa: PLC0415
 
-    storage = storage_root(out or root)
+    storage = root_of([], Path(out) if out else root, cluster)
     loaded = load_recipes(recipe, variants=variant or (), overrides=overrides or ())
     plans = make_plans(loaded, find_profile(cluster, processes), storage)
     require_supported(plans)

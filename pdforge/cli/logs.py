@@ -45,7 +45,7 @@ def logs_command(
     from pdforge.layout import StageDirectory  # noqa: PLC0415
     from pdforge.plan.model import merged_stages  # noqa: PLC0415
 
-    storage = root_of([target], root)
+    storage = root_of([target], root, cluster)
     plans = find_targets(
         [target],
         storage,

@@ -47,7 +47,7 @@ RootOption = Annotated[
         "--root", envvar=ROOT_VARIABLE, metavar="DIR", help="Storage root: stores, teachers and runs. Default: ./runs."
     ),
 ]
-"""Default None; `pdforge.layout.storage_root` resolves it."""
+"""Default None; `pdforge.launch.find.root_of` resolves it."""
 
 ClusterOption = Annotated[
     str, typer.Option("--cluster", "-c", metavar="NAME", help="The cluster profile: where the stages run.")

@@ -20,7 +20,6 @@ from pdforge.cli.options import (
     VariantOption,
 )
 from pdforge.errors import ExitCode, PdforgeError
-from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
     from pdforge.plan.model import Plan
@@ -51,7 +50,8 @@ def plan_command(
 
     Example: `pdforge plan quickstart --set objective.temperature=2`
     """
-    from pdforge.plan.advice import place_advice  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.advice import place_advice  # noqa: PLC0415
     from pdforge.plan.build import make_plans  # noqa: PLC0415
     from pdforge.plan.clusters import find_profile  # noqa: PLC0415
     from pdforge.plan.content import written_fingerprint  # noqa: PLC0415
@@ -60,7 +60,7 @@ def plan_command(
     from pdforge.recipe.load import load_recipes  # noqa: PLC0415
     from pdforge.store.corpus import fingerprint  # noqa: PLC0415
 
-    storage = storage_root(root)
+    storage = root_of([], root, cluster)
     loaded = load_recipes(recipe, variants=variant or (), overrides=overrides or ())
     unread: list[PdforgeError] = []
 

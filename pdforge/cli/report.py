@@ -41,7 +41,7 @@ def report_command(
     """
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
 
-    storage = root_of(targets, root)
+    storage = root_of(targets, root, cluster)
     plans = find_targets(
         targets,
         storage,

@@ -57,7 +57,7 @@ def run_command(
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
     os.umask(PRIVATE)
-    storage = root_of(targets, root)
+    storage = root_of(targets, root, cluster)
     plans = find_targets(
         targets,
         storage,

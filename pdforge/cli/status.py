@@ -44,7 +44,7 @@ def status_command(
     from pdforge.launch.status import run_status  # noqa: PLC0415
 
     wanted = targets or []
-    storage = root_of(wanted, root)
+    storage = root_of(wanted, root, cluster)
     plans = find_targets(
         wanted or [str(run.path) for run in find_runs(storage)],
         storage,

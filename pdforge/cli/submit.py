@@ -69,7 +69,7 @@ def submit_command(
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
     os.umask(PRIVATE)
-    storage = root_of(targets or [], root)
+    storage = root_of(targets or [], root, cluster or "local")
     if not targets:
         targets = [last_saved(storage)]
         _confirm(f"No recipe is named; the plan that was saved last is {targets[0]}.", yes=yes)

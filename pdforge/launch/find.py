@@ -10,13 +10,20 @@ from pdforge.layout import RunDirectory, storage_root
 from pdforge.plan.model import Plan, Stage
 
 
-def root_of(targets: Sequence[str], option: Path | None) -> Path:
-    """The storage root: as `storage_root`, but without an option the path of a run says where its root is."""
+def root_of(targets: Sequence[str], option: Path | None, cluster: str = "local") -> Path:
+    """The storage root: as `storage_root`, but without an option the path of a run says where its root is.
+
+    Raises:
+        UsageError: there is no such cluster profile.
+        RecipeError: findings in a file of profiles.
+    """
+    from pdforge.plan.clusters import profile_root  # noqa: PLC0415 - the recipe language: not for `ls` and `--help`
+
     if option is None:
         for target in targets:
             if RunDirectory(Path(target)).plan.is_file():
                 return Path(target).resolve().parent
-    return storage_root(option)
+    return storage_root(option, profile_root(cluster))
 
 
 def find_targets(

@@ -46,12 +46,25 @@ def find_profile(name: str, processes: int | None = None) -> Profile:
         UsageError: there is none, or the processes do not fit it.
         RecipeError: findings in a file of profiles.
     """
+    return _named(name)[0].with_processes(processes)
+
+
+def profile_root(name: str) -> str | None:
+    """The storage root that the profile of that name says; None where it says nothing.
+
+    Raises:
+        As `find_profile`.
+    """
+    return _named(name)[0].root
+
+
+def _named(name: str) -> tuple[Profile, str]:
     profiles = all_profiles()
     if name not in profiles:
         close = get_close_matches(name, profiles, n=1)
         helping = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"no cluster profile {name!r}", remedy=f"{helping}known profiles: {', '.join(profiles)}")
-    return profiles[name][0].with_processes(processes)
+    return profiles[name]
 
 
 def read_clusters(file: Path) -> dict[str, Profile]:

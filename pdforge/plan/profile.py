@@ -94,7 +94,8 @@ class Profile(Model):
     container: Container | None = None
     """SLURM: the container that the ranks run in."""
     root: Text | None = None
-    """Storage root for runs with this profile, where neither --root nor $PDFORGE_ROOT is given."""
+    """Storage root for runs with this profile, where neither --root nor $PDFORGE_ROOT is given; a relative one is taken
+    from the working directory."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
     """SLURM: further options of sbatch, without dashes: `{mail-type: END, exclusive: true}`."""
     srun: tuple[Text, ...] = ()

@@ -202,3 +202,21 @@ def test_a_run_of_another_root_says_which(folder):
     run = next((folder / "runs").glob("count-a-*"))
     assert read_json(run / "plan.json")["variant"] == "a"
     assert f"--root {folder / 'runs'}" in pdforge(folder, "status", str(run), "--root", "elsewhere", code=2)
+
+
+def test_a_profile_says_where_its_runs_are(folder, monkeypatch):
+    monkeypatch.delenv("PDFORGE_ROOT")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    (folder / "clusters.yaml").write_text(f"disk: {{root: {folder}/disk}}\n")
+    chosen = ("count.yaml", "--variant", "a", "--cluster", "disk")
+    done = pdforge(folder, "run", *chosen)
+    (run,) = (folder / "disk").glob("count-a-*")
+    assert f"--root {folder}/disk" in done
+    assert not (folder / "runs").exists()
+    assert json.loads(pdforge(folder, "status", *chosen, "--json"))["runs"][0]["state"] == "done"
+    assert str(run) in pdforge(folder, "logs", *chosen, "--path")
+    assert "Everything is done already" in pdforge(folder, "submit", *chosen)
+    assert json.loads(pdforge(folder, "plan", *chosen, "--json"))["root"] == f"{folder}/disk"
+    monkeypatch.setenv("PDFORGE_ROOT", str(folder / "variable"))
+    assert json.loads(pdforge(folder, "plan", *chosen, "--json"))["root"] == f"{folder}/variable"
+    assert json.loads(pdforge(folder, "plan", *chosen, "--json", "--root", "option"))["root"] == f"{folder}/option"
