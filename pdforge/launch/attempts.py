@@ -19,6 +19,11 @@ def running_attempt(directory: StageDirectory) -> AttemptDirectory | None:
     return attempts[-1] if any(process.is_alive is not False for process in processes) else None
 
 
+def has_living_rank(attempt: AttemptDirectory) -> bool:
+    """Whether a rank of this host still exists: a killed one may take a moment, and must not be judged before."""
+    return any(rank.process.is_alive for rank in read_ranks(attempt))
+
+
 def request_stop(attempt: AttemptDirectory) -> None:
     """Ask the ranks of an attempt to save and end. A file: every rank sees it, also one that has not begun."""
     attempt.stop.touch()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pdforge.errors import EnvironmentFault, StageFailed, UsageError
 from pdforge.launch import local
-from pdforge.launch.attempts import high_water, request_stop, running_attempt
+from pdforge.launch.attempts import has_living_rank, high_water, request_stop, running_attempt
 from pdforge.launch.budget import fruitless
 from pdforge.launch.driver import register, registered
 from pdforge.launch.lock import Lock, is_locked, try_lock
@@ -99,7 +99,7 @@ class Drive:
                     attempt, running = self._start(stage, directory, lock)
                 self._watch(stage, attempt, running)
             elif theirs := running_attempt(directory):
-                self._watch(stage, theirs, _Theirs(directory))
+                self._watch(stage, theirs, _Theirs(theirs))
             else:
                 time.sleep(PERIOD_S)  # somebody is about to start it, or it is about to end
         self._tell(stage)
@@ -153,10 +153,10 @@ class Drive:
 class _Theirs:
     """An attempt that another process started."""
 
-    stage: StageDirectory
+    attempt: AttemptDirectory
 
     def has_ended(self) -> bool:
-        return not is_locked(self.stage)
+        return not is_locked(self.attempt.stage) and not has_living_rank(self.attempt)
 
 
 def write_runs(plans: Sequence[Plan], root: Path) -> None:

@@ -16,6 +16,7 @@ from submitit.local.local import LocalJob
 
 from pdforge.errors import UsageError
 from pdforge.launch import task
+from pdforge.launch.attempts import has_living_rank
 from pdforge.launch.join import ATTEMPT_VARIABLE
 from pdforge.launch.lock import Lock
 from pdforge.launch.process import ProcessId, kill_group
@@ -69,25 +70,25 @@ def start(
     executor = _Executor(attempt, processes, lock, environment or {})
     executor.submit(RankTask(str(stage.path), task.ENTRY))
     write_attempt(attempt, record.model_copy(update={"controller": ProcessId.of(executor.controller.pid)}))
-    return attempt, LocalAttempt(executor.controller)
+    return attempt, LocalAttempt(attempt, executor.controller)
 
 
 class LocalAttempt:
     """A started attempt as the process that started it sees it."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, attempt: AttemptDirectory, process: subprocess.Popen[bytes]) -> None:
+        self._attempt = attempt
         self._process = process
 
     def has_ended(self) -> bool:
         """Whether all ranks are gone. What they started and left behind is killed then."""
-        if self._process.returncode is not None:
-            return True
-        over = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if over is None:
-            return False
-        kill_group(self._process.pid)  # before the pid is given back to the system below
-        self._process.wait()
-        return True
+        if self._process.returncode is None:
+            over = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if over is None:
+                return False
+            kill_group(self._process.pid)  # before the pid is given back to the system below
+            self._process.wait()
+        return not has_living_rank(self._attempt)
 
 
 def kill(attempt: AttemptDirectory) -> None:
