@@ -10,12 +10,14 @@ from pydantic import ValidationError
 
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.errors import RecipeError, UsageError
+from pdforge.plan.partition import as_scheduled
 from pdforge.plan.profile import Profile, local_profile, slurm_profile
 from pdforge.recipe.messages import diagnose
 from pdforge.recipe.reader import read_file
 from pdforge.recipe.tree import Mapping, Scalar, plain
 
 FILE = "clusters.yaml"
+BUILT_IN = "built in"
 
 
 def cluster_files() -> list[Path]:
@@ -27,13 +29,13 @@ def cluster_files() -> list[Path]:
 
 
 def all_profiles() -> dict[str, tuple[Profile, str]]:
-    """Every profile by name, with where it is written: `built in`, or a file.
+    """Every profile by name, with where it is written: `BUILT_IN`, or a file. No scheduler is asked.
 
     Raises:
         RecipeError: findings in a file.
         UsageError: a file cannot be read.
     """
-    found = {"local": (local_profile(), "built in"), "slurm": (slurm_profile(), "built in")}
+    found = {"local": (local_profile(), BUILT_IN), "slurm": (slurm_profile(), BUILT_IN)}
     for file in reversed(cluster_files()):
         found.update({name: (profile, str(file)) for name, profile in read_clusters(file).items()})
     return found
@@ -42,18 +44,25 @@ def all_profiles() -> dict[str, tuple[Profile, str]]:
 def find_profile(name: str, processes: int | None = None) -> Profile:
     """The profile of that name, with `processes` for a training stage where it is given.
 
+    What the built-in `slurm` has to offer is asked of the scheduler.
+
     Raises:
         UsageError: there is none, or the processes do not fit it.
         RecipeError: findings in a file of profiles.
+        EnvironmentFault: the scheduler does not answer, where it is asked.
     """
-    return _named(name)[0].with_processes(processes)
+    profile, written = _named(name)
+    if written == BUILT_IN and profile.executor == "slurm":
+        profile = as_scheduled(profile)
+    return profile.with_processes(processes)
 
 
 def profile_root(name: str) -> str | None:
     """The storage root that the profile of that name says; None where it says nothing.
 
     Raises:
-        As `find_profile`.
+        UsageError: there is no such profile.
+        RecipeError: findings in a file of profiles.
     """
     return _named(name)[0].root
 

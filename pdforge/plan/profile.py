@@ -154,7 +154,7 @@ def local_profile(processes: int | None = None) -> Profile:
 
 
 def slurm_profile() -> Profile:
-    """A SLURM cluster as it stands: its default partition, one node, two CPU processes."""
+    """A SLURM cluster as it stands: its default partition, one node; before it is asked for GPUs, two CPU processes."""
     return Profile(name="slurm", executor="slurm", processes_per_node=2, cpus_per_node=2)
 
 

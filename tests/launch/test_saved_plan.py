@@ -25,7 +25,7 @@ def pdforge(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "recipe.yaml").write_text(TINY.read_text())
-    (tmp_path / "clusters.yaml").write_text("two: {executor: slurm, nodes: 2}\n")
+    (tmp_path / "clusters.yaml").write_text("two: {executor: slurm, nodes: 2}\none: {executor: slurm}\n")
     done = pdforge("plan", "recipe.yaml", "--cluster", "two", "--out", "reviewed", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "pdforge submit reviewed" in done.stdout
@@ -63,7 +63,7 @@ def test_without_a_recipe_the_last_saved_plan_is_shown_and_confirmed(folder):
     assert refused.returncode == 2
     assert "the plan that was saved last is" in refused.stderr
     assert "add --yes" in refused.stderr
-    done = pdforge("submit", "--yes", "--cluster", "slurm", "--dry-run", folder=folder)
+    done = pdforge("submit", "--yes", "--cluster", "one", "--dry-run", folder=folder)
     assert done.returncode == 0, done.stderr
     assert "profile.nodes: 2 → 1" in done.stderr
     assert "#SBATCH --nodes=1" in done.stdout

@@ -19,7 +19,7 @@ def nowhere(tmp_path, monkeypatch):
 
 def test_local_and_slurm_are_built_in():
     assert find_profile("local").executor == "local"
-    slurm = find_profile("slurm")
+    slurm = all_profiles()["slurm"][0]
     assert (slurm.executor, slurm.partition) == ("slurm", None)
 
 

@@ -3,7 +3,7 @@
 # unless left out, slurmdbd with mariadbd. Debian's packages (slurm-wlm munge slurmdbd mariadb-server), root, no systemd.
 #
 #   cluster.sh up [--root DIR] [--nodes N] [--cpus N] [--memory MIB] [--grace SECONDS]
-#                 [--proctrack linuxproc|cgroup] [--preemption user|term] [--no-accounting]
+#                 [--proctrack linuxproc|cgroup] [--preemption user|term] [--gpus N] [--no-accounting]
 #   cluster.sh env|status|down|restart-controller [--root DIR]
 #   cluster.sh kill-node|start-node NODE [--root DIR]
 #
@@ -15,11 +15,11 @@ die() { echo "cluster.sh: $*" >&2; exit 1; }
 
 command=${1:-}; [ $# = 0 ] || shift
 root=${PDFORGE_TEST_CLUSTER:-/tmp/pdforge-slurm}; node=
-nodes=2 cpus=4 memory=4000 grace=15 proctrack=linuxproc preemption=user accounting=yes
+nodes=2 gpus=0 cpus=4 memory=4000 grace=15 proctrack=linuxproc preemption=user accounting=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --no-accounting) accounting=no; shift ;;
-    --root|--nodes|--cpus|--memory|--grace|--proctrack|--preemption)
+    --root|--nodes|--gpus|--cpus|--memory|--grace|--proctrack|--preemption)
       [ $# -gt 1 ] || die "$1 wants a value"
       declare "${1#--}=$2"; shift 2 ;;
     -*) die "unknown option $1" ;;
@@ -97,7 +97,7 @@ print(*found)
 PYTHON
 }
 
-settings() { echo "nodes=$nodes cpus=$cpus memory=$memory grace=$grace proctrack=$proctrack preemption=$preemption accounting=$accounting"; }
+settings() { echo "nodes=$nodes gpus=$gpus cpus=$cpus memory=$memory grace=$grace proctrack=$proctrack preemption=$preemption accounting=$accounting"; }
 
 configure() {
   local ports i; read -ra ports <<<"$(free_ports $((nodes + 2)))"
@@ -121,6 +121,7 @@ ProctrackType=proctrack/$proctrack
 TaskPlugin=task/none
 MpiDefault=none
 SwitchType=switch/none
+GresTypes=gpu
 MailProg=/bin/true
 # a node that comes back is used again, whatever it was marked down for
 ReturnToService=2
@@ -145,8 +146,10 @@ CONF
     else
       printf '%s\n' AccountingStorageType=accounting_storage/none JobAcctGatherType=jobacct_gather/none
     fi
+    local devices=
+    [ "$gpus" = 0 ] || devices=" Gres=gpu:test:$gpus"
     for ((i = 1; i <= nodes; i++)); do
-      echo "NodeName=n$i NodeHostname=localhost NodeAddr=127.0.1.$i Port=${ports[i + 1]} CPUs=$cpus RealMemory=$memory"
+      echo "NodeName=n$i NodeHostname=localhost NodeAddr=127.0.1.$i Port=${ports[i + 1]} CPUs=$cpus RealMemory=$memory$devices"
     done
     local limits="Nodes=ALL MaxTime=INFINITE DefaultTime=60 State=UP"
     echo "PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF $limits"
@@ -170,6 +173,10 @@ StorageLoc=accounting
 CONF
   )
   (umask 077 && head -c 128 /dev/urandom >"$etc/munge.key")
+  for ((i = 0; i < gpus; i++)); do # devices for the scheduler to count, which nobody can compute on
+    touch "$etc/gpu$i"
+    echo "Name=gpu Type=test File=$etc/gpu$i"
+  done >"$etc/gres.conf"
   settings >"$etc/settings"
 }
 
