@@ -1,60 +1,98 @@
-"""Stops training before the optimizer step where the loss is not finite."""
+"""Stops training before the optimizer step where the loss or the gradient is not finite."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torchtitan.distributed import utils as titan_distributed
 
 from pdforge.errors import StageFailed
 
 
-class FiniteLoss:
-    """Watches the losses of a step's micro-steps; after the last one all ranks agree whether to go on.
+class FiniteStep:
+    """Watches the losses of a step's micro-steps and the gradient norm; then all ranks agree whether to go on.
 
-    One small reduction a step: gradients are complete then, and no weight has changed.
+    One small reduction a step, once the gradients are complete and before any weight has changed.
     """
 
-    def __init__(self, micro_steps: int, samples: Callable[[int], range], device: torch.device) -> None:
+    def __init__(self, micro_steps: int, samples: Callable[[int], range], batch: int, device: torch.device) -> None:
         """Watch steps of so many micro-steps.
 
         Args:
             micro_steps: forward and backward passes of a step on this rank.
             samples: this rank's samples of a micro-step of the step at hand.
+            batch: samples of a step, of all ranks.
             device: of the losses.
         """
         self._bad = torch.zeros(micro_steps, device=device)
-        self._samples = samples
+        self._samples, self._batch = samples, batch
         self._seen = 0
 
-    def add(self, loss: Tensor, step: int) -> None:
-        """The loss of the next micro-step; a collective with the step's last.
-
-        Raises:
-            StageFailed: a loss of this step is not finite on some rank.
-        """
+    def add(self, loss: Tensor) -> None:
+        """The loss of the next micro-step."""
         self._bad[self._seen] = ~torch.isfinite(loss.detach()).all()
         self._seen += 1
-        if self._seen < len(self._bad):
-            return
-        self._seen = 0
-        worst = self._bad.max()
-        torch.distributed.all_reduce(worst, op=torch.distributed.ReduceOp.MAX)
-        if worst.item():
-            self._fail(step)
 
-    def _fail(self, step: int) -> None:
+    def agree(self, norm: Tensor, step: int) -> None:
+        """Go on to the optimizer step, or not; a collective.
+
+        Args:
+            norm: of the gradient of all micro-steps, before it is clipped; 0-dim.
+            step: the step at hand.
+
+        Raises:
+            StageFailed: a loss or the gradient norm of this step is not finite on some rank.
+        """
+        self._seen = 0
+        bad = torch.stack([self._bad.max(), (~torch.isfinite(norm.detach())).float()])
+        torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
+        loss, gradient = bad.tolist()
+        if loss:
+            self._fail(f"the loss of step {step} is not finite ({self._places()})")
+        if gradient:
+            samples = f"{(step - 1) * self._batch}-{step * self._batch - 1}"
+            self._fail(
+                f"the gradient norm of step {step} is {norm.item()}, and its losses are finite (samples {samples})"
+            )
+
+    def _places(self) -> str:
+        """Ranks and samples whose losses are not finite; a collective."""
         mine = [self._samples(number) for number, bad in enumerate(self._bad.tolist()) if bad]
         found: list[list[range]] = [[] for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(found, mine)
-        places = [
+        return "; ".join(
             f"rank {rank}, samples {', '.join(f'{part[0]}-{part[-1]}' for part in parts)}"
             for rank, parts in enumerate(found)
             if parts
-        ]
+        )
+
+    def _fail(self, what: str) -> None:
         raise StageFailed(
-            f"the loss of step {step} is not finite ({'; '.join(places)}); no weight was changed by this step",
+            f"{what}; no weight was changed by this step",
             remedy="the last checkpoint was kept: look at these samples, or lower the learning rate or raise the "
             "precision, and run it again",
         )
+
+
+@contextmanager
+def gradient_norms(seen: Callable[[Tensor], None]) -> Iterator[None]:
+    """Show `seen` the norm that torchtitan's train_step clips by, between its last backward pass and the optimizer.
+
+    torchtitan keeps it in a local variable, so its function is wrapped for the time.
+    """
+    clip = titan_distributed.clip_grad_norm_
+
+    def wrapped(*arguments: Any, **options: Any) -> Tensor:
+        norm: Tensor = clip(*arguments, **options)
+        seen(norm)
+        return norm
+
+    titan_distributed.clip_grad_norm_ = wrapped
+    try:
+        yield
+    finally:
+        titan_distributed.clip_grad_norm_ = clip

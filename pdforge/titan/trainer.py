@@ -18,7 +18,7 @@ from pdforge import heartbeat
 from pdforge.distill.loss import means
 from pdforge.errors import EnvironmentFault
 from pdforge.titan.checkpoints import StageCheckpoints, require_same_science, science
-from pdforge.titan.guard import FiniteLoss
+from pdforge.titan.guard import FiniteStep, gradient_norms
 from pdforge.titan.heldout import HeldOutLoss
 from pdforge.titan.loader import TEACHER, StoreLoader
 from pdforge.titan.loss import DistillationLoss, innermost
@@ -56,7 +56,9 @@ class DistillTrainer(Trainer):
         """Whether training ended on request, before its last step, with everything saved."""
         self._saved_step = -1
         self._saved_at = time.monotonic()
-        self._finite = FiniteLoss(self.gradient_accumulation_steps, self._samples, self.device)
+        self._finite = FiniteStep(
+            self.gradient_accumulation_steps, self._samples, config.training.global_batch_size, self.device
+        )
         self._schedule_steps = config.lr_scheduler.total_steps or config.training.steps
         if self.parallel_dims.pp_enabled:
             self.metrics_processor.agree = self._of_last_stage
@@ -89,15 +91,11 @@ class DistillTrainer(Trainer):
         return inputs, labels, extra
 
     def forward_backward_step(self, **arguments: Any) -> Tensor:
-        """torchtitan's, whose loss every stage of a pipeline knows.
-
-        Raises:
-            StageFailed: with a step's last micro-step, where the loss of one was not finite on some rank.
-        """
+        """torchtitan's, whose loss every stage of a pipeline knows."""
         loss = super().forward_backward_step(**arguments)
         if self.parallel_dims.pp_enabled:
             loss = self._of_last_stage(loss)
-        self._finite.add(loss, self.step)
+        self._finite.add(loss)
         return loss
 
     def _of_last_stage(self, value: Tensor) -> Tensor:
@@ -130,11 +128,16 @@ class DistillTrainer(Trainer):
         self.ntokens_seen = self.step * training.global_batch_size * training.seq_len // ranks
 
     def train_step(self, data_iterator: Any) -> None:
-        """One optimizer step at this step's α."""
+        """One optimizer step at this step's α.
+
+        Raises:
+            StageFailed: before the optimizer, where a loss or the gradient norm is not finite.
+        """
         if self.objective is not None:
             # of the schedule's steps: a run cut short by hand (`--training.steps 10`) must follow the same curve
             self.objective.start_step(self.step, self._schedule_steps)
-        super().train_step(data_iterator)
+        with gradient_norms(lambda norm: self._finite.agree(norm, self.step)):
+            super().train_step(data_iterator)
         heartbeat.beat(self.step)
         self.metrics_processor.report_progress(self.step, now=self.step == self.config.training.steps)
 

@@ -1,4 +1,4 @@
-"""What stops a training, without one: losses that are not finite, checkpoints of other trainings."""
+"""What stops a training, without one: losses and gradients that are not finite, checkpoints of other trainings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torchtitan import trainer
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.errors import StageFailed, UsageError
 from pdforge.recipe.models import Objective
 from pdforge.titan import DistillationLoss, DistillTrainer
 from pdforge.titan.checkpoints import require_same_science, science
-from pdforge.titan.guard import FiniteLoss
+from pdforge.titan.guard import FiniteStep, gradient_norms
 
 
 @pytest.fixture
@@ -30,22 +31,52 @@ def _samples(micro_step: int) -> range:
     return range(4 * micro_step, 4 * micro_step + 4)
 
 
+def _guard(micro_steps: int) -> FiniteStep:
+    return FiniteStep(micro_steps, _samples, 4 * micro_steps, torch.device("cpu"))
+
+
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_the_bad_micro_step_is_named_at_the_end_of_the_step(bad: float) -> None:
-    guard = FiniteLoss(3, _samples, torch.device("cpu"))
-    for value in (1.0, 2.0, 3.0, 1.0, bad):
-        guard.add(torch.tensor(value), 7)
+    guard = _guard(3)
+    for value in (1.0, 2.0, 3.0):
+        guard.add(torch.tensor(value))
+    guard.agree(torch.tensor(1.0), 6)
+    for value in (1.0, bad, 1.0):
+        guard.add(torch.tensor(value))
     with pytest.raises(StageFailed, match=r"step 7 is not finite \(rank 0, samples 4-7\)") as caught:
-        guard.add(torch.tensor(1.0), 7)
+        guard.agree(torch.tensor(torch.nan), 7)
     assert caught.value.remedy
 
 
 @pytest.mark.usefixtures("alone")
-def test_finite_losses_pass() -> None:
-    guard = FiniteLoss(2, _samples, torch.device("cpu"))
-    for _ in range(10):
-        guard.add(torch.tensor(3e38), 1)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_gradient_that_is_not_finite_under_finite_losses(bad: float) -> None:
+    guard = _guard(3)
+    for _ in range(3):
+        guard.add(torch.tensor(1.0))
+    with pytest.raises(StageFailed, match=rf"norm of step 7 is {bad}, .* \(samples 72-83\); no weight was changed"):
+        guard.agree(torch.tensor(bad), 7)
+
+
+@pytest.mark.usefixtures("alone")
+def test_finite_losses_and_gradients_pass() -> None:
+    guard = _guard(2)
+    for step in range(1, 6):
+        guard.add(torch.tensor(3e38))
+        guard.add(torch.tensor(3e38))
+        guard.agree(torch.tensor(3e38), step)
+
+
+def test_torchtitans_norm_is_seen_before_the_optimizer() -> None:
+    """As its train_step clips: the norm before clipping, and the function is torchtitan's own again afterwards."""
+    parameter, seen, before = torch.zeros(2, requires_grad=True), [], trainer.dist_utils.clip_grad_norm_
+    parameter.grad = torch.tensor([3.0, 4.0])
+    with gradient_norms(lambda norm: seen.append(norm.item())):
+        trainer.dist_utils.clip_grad_norm_([parameter], 1.0, foreach=True)
+    assert seen == [5.0]
+    assert parameter.grad.norm().item() == pytest.approx(1.0)
+    assert trainer.dist_utils.clip_grad_norm_ is before
 
 
 def _config(**changes: float) -> DistillTrainer.Config:

@@ -5,6 +5,7 @@ All of them distil from a logit store, on packed documents, from the weights tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
     "CP 2": (2, (SPREAD + "context=2",)),
     "PP 2": (2, (SPREAD + "pipeline=2",)),
     "PP 2 interleaved": (2, INTERLEAVED),
+    "HSDP 2": (2, (SPREAD + "data_replicate=2", SPREAD + "data_shard=1")),
+    "selective activation checkpointing": (1, ("training.activation_checkpointing=selective",)),
+    "full activation checkpointing": (1, ("training.activation_checkpointing=full",)),
 }
 
 
@@ -57,15 +61,55 @@ def test_two_processes_then_one_then_two(bench: Bench, tmp_path: Path) -> None:
     _assert_alike(found, [row for row in bench.straight if "loss" in row])
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_optimizer(bench: Bench, tmp_path: Path) -> None:
-    """A weight of a checkpoint is damaged; step 2 reads samples 8 to 15 in micro batches of 2."""
+def test_a_changed_recipe_does_not_resume(bench: Bench, tmp_path: Path) -> None:
     bench.train(tmp_path, "--training.steps", "1")
-    checkpoint, plain = StageDirectory(tmp_path).checkpoints / "step-1", tmp_path / "plain.pt"
+    errors = bench.train(tmp_path, sets=("objective.temperature=2",), check=False)
+    assert "the checkpoint of step 1 is of another training than this one (loss." in errors
+    assert "temperature: 1.0 there, 2.0 here)" in errors
+    assert checkpoints(tmp_path) == {"step-1"}
+
+
+def test_checkpoints_by_time(bench: Bench, tmp_path: Path) -> None:
+    """Every step takes longer than a microsecond: all are saved, and the oldest are removed."""
+    bench.train(tmp_path, "--checkpoint.seconds", "1e-6", "--checkpoint.interval", "1000", "--training.steps", "4")
+    assert {"step-3", "step-4"} <= checkpoints(tmp_path)
+    assert "step-1" not in checkpoints(tmp_path)
+
+
+def _change_weights(checkpoint: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Damage a checkpoint."""
+    plain = checkpoint.parent.parent / "plain.pt"
     dcp_to_torch_save(checkpoint, plain)
     weights = torch.load(plain, weights_only=False)
-    weights["norm.weight"][0] = torch.nan
+    change(weights)
     torch.save(weights, plain)
     torch_save_to_dcp(plain, checkpoint)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_optimizer(bench: Bench, tmp_path: Path) -> None:
+    """Step 2 reads samples 8 to 15 in micro batches of 2."""
+
+    def damage(weights: dict[str, Any]) -> None:
+        weights["norm.weight"][0] = torch.nan
+
+    bench.train(tmp_path, "--training.steps", "1")
+    _change_weights(StageDirectory(tmp_path).checkpoints / "step-1", damage)
     errors = bench.train(tmp_path, check=False)
     assert "the loss of step 2 is not finite (rank 0, samples 8-9, 10-11, 12-13, 14-15)" in errors
+    assert checkpoints(tmp_path) == {"step-1"}
+
+
+@pytest.mark.parametrize("way", ["one process", "FSDP 2"])
+def test_a_gradient_that_overflows_stops_before_the_optimizer(bench: Bench, tmp_path: Path, way: str) -> None:
+    """The same logits from a tiny norm and a huge output projection: its gradient has no norm in float32."""
+
+    def damage(weights: dict[str, Any]) -> None:
+        weights["norm.weight"] *= 1e-30
+        weights["lm_head.weight"] *= 1e30
+
+    processes, sets = WAYS.get(way, (1, ()))
+    bench.train(tmp_path, "--training.steps", "1")
+    _change_weights(StageDirectory(tmp_path).checkpoints / "step-1", damage)
+    errors = bench.train(tmp_path, "--checkpoint.interval", "1", processes=processes, sets=sets, check=False)
+    assert "the gradient norm of step 2 is inf, and its losses are finite (samples 8-15)" in errors
     assert checkpoints(tmp_path) == {"step-1"}
