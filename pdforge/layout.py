@@ -149,6 +149,11 @@ class AttemptDirectory:
         """The last sign of life of one rank."""
         return self.path / f"sign{rank}.json"
 
+    @property
+    def timeline(self) -> Path:
+        """How long the start of rank 0 took, phase by phase."""
+        return self.path / "timeline.json"
+
     def rank_log(self, rank: int) -> Path:
         """Standard output and error of one rank."""
         return self.path / f"rank{rank}.log"

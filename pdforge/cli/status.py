@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ TargetsOrAllArgument = Annotated[
     typer.Argument(metavar="RECIPE|RUN...", help="Recipes or runs. Default: every run below the root."),
 ]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Look again every second until nothing runs.")]
+TimingsOption = Annotated[
+    bool, typer.Option("--timings", help="What every start cost, from the request to the first new step.")
+]
 
 
 def status_command(
@@ -34,6 +37,7 @@ def status_command(
     cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
     watch: WatchOption = False,
+    timings: TimingsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show how the stages of runs stand: done, running, stopped, failed, waiting, unknown. Starts nothing.
@@ -58,7 +62,7 @@ def status_command(
         return [run_status(plan, storage) for plan in plans]
 
     if as_json:
-        page = {"root": str(storage), "runs": [run.to_json() for run in look()]}
+        page = {"root": str(storage), "runs": [_to_json(run, timings=timings) for run in look()]}
         typer.echo(json.dumps(page, indent=1, ensure_ascii=False))
     elif not plans:
         typer.echo(f"no runs below {storage}")
@@ -68,7 +72,9 @@ def status_command(
 
         console = Console(highlight=False)
         if not watch:
-            console.print(_table(look()))
+            console.print(_table(looked := look()))
+            if timings:
+                console.print(_timings(looked))
             return
         with Live(_table(runs := look()), console=console, auto_refresh=False) as live:
             while any(run.is_active for run in runs):
@@ -100,6 +106,38 @@ def _table(runs: list[RunStatus]) -> RenderableType:
             )
         parts.append(table)
     return Group(*parts)
+
+
+def _to_json(run: RunStatus, *, timings: bool) -> dict[str, Any]:
+    from pdforge.launch.timings import stage_timings  # noqa: PLC0415 - as above
+    from pdforge.layout import StageDirectory  # noqa: PLC0415
+
+    page = run.to_json()
+    for stage, row in zip(run.stages, page["stages"], strict=True) if timings else ():
+        row["timings"] = [timing.to_json() for timing in stage_timings(StageDirectory(stage.directory))]
+    return page
+
+
+def _timings(runs: list[RunStatus]) -> RenderableType:
+    """A row for every start of every stage, seconds."""
+    from rich.table import Table  # noqa: PLC0415 - as above
+
+    from pdforge.launch.timings import PARTS, stage_timings  # noqa: PLC0415
+    from pdforge.layout import StageDirectory  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("starts, in seconds")
+    for column in ("attempt", *PARTS, "to first new step"):
+        table.add_column(column, justify="right")
+    for stage in {stage.key: stage for run in runs for stage in run.stages}.values():
+        for timing in stage_timings(StageDirectory(stage.directory)):
+            parts = [timing.seconds.get(part) for part in PARTS]
+            table.add_row(stage.title, str(timing.attempt), *map(_seconds, [*parts, timing.total]))
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _relative(path: Path) -> Path:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -43,6 +44,15 @@ class ProcessId(BaseModel):
         if started is not None or self.started is not None:
             return started == self.started and state not in "ZX"
         return _exists(self.pid)
+
+
+def started_at() -> float:
+    """When this process was created, unix seconds; now, where there is no /proc."""
+    ticks = _state_and_start(os.getpid())[1]
+    if ticks is None:
+        return time.time()
+    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def die_with_parent() -> None:

@@ -100,7 +100,7 @@ _Record = TypeVar("_Record", bound=BaseModel)
 
 def read_attempt(attempt: AttemptDirectory) -> AttemptRecord | None:
     """The attempt's record; None when there is none that can be read."""
-    return _read(attempt.record, AttemptRecord)
+    return read_record(attempt.record, AttemptRecord)
 
 
 def write_attempt(attempt: AttemptDirectory, record: AttemptRecord) -> None:
@@ -120,7 +120,7 @@ def read_ranks(attempt: AttemptDirectory) -> list[RankRecord]:
 
 def read_rank(attempt: AttemptDirectory, rank: int) -> RankRecord | None:
     """The record of one rank; None before it has started."""
-    return _read(attempt.rank_record(rank), RankRecord)
+    return read_record(attempt.rank_record(rank), RankRecord)
 
 
 def write_rank(attempt: AttemptDirectory, record: RankRecord) -> None:
@@ -128,7 +128,7 @@ def write_rank(attempt: AttemptDirectory, record: RankRecord) -> None:
     write_json(attempt.rank_record(record.rank), record.model_dump(mode="json"))
 
 
-def _read(path: Path, model: type[_Record]) -> _Record | None:
+def read_record(path: Path, model: type[_Record]) -> _Record | None:
     """A record; None for none, and for one that cannot be read: what nobody can read tells nothing."""
     try:
         return model.model_validate(json.loads(path.read_text(encoding="utf-8")))

@@ -23,10 +23,12 @@ from typing import TextIO
 
 import submitit
 
+from pdforge import heartbeat
 from pdforge.errors import ExitCode, PdforgeError
 from pdforge.launch.join import array_share, join
-from pdforge.launch.process import ProcessId, die_with_parent
+from pdforge.launch.process import ProcessId, die_with_parent, started_at
 from pdforge.launch.records import AttemptRecord, RankError, RankRecord, RankState, write_rank
+from pdforge.launch.timings import Timeline, write_timeline
 from pdforge.launch.watchdog import Watchdog
 from pdforge.layout import PRIVATE, AttemptDirectory, StageDirectory
 from pdforge.stages import stop
@@ -90,6 +92,8 @@ class _Rank:
             signal.signal(number, _request_stop)
         faulthandler.enable()  # a crash in native code leaves its Python stack in the log
         write_rank(self._attempt, self._record)
+        if self._record.rank == 0:
+            _keep_timeline(self._attempt)
         self._watchdog.start()
         try:
             code = _resolve(entry)(self._attempt.stage.path)
@@ -132,6 +136,13 @@ class _Rank:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _keep_timeline(attempt: AttemptDirectory) -> None:
+    """Record what the start of this process goes into, as the stage tells."""
+    created = started_at()
+    write_timeline(attempt, Timeline(process=created))
+    heartbeat.observe(lambda ends: write_timeline(attempt, Timeline(process=created, ends=dict(ends))))
 
 
 def _describe(error: BaseException) -> RankError:

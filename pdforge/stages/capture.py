@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdforge import heartbeat
 from pdforge.distill.sampling import sample
 from pdforge.distill.statistics import statistics
 from pdforge.distill.truncation import truncate
@@ -49,6 +50,7 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
     """
     tokens = TokenStore.open(job.tokens)
     teacher = _Teacher(job, tokens.split("train"), _device(job, rank))
+    heartbeat.finish("build")
     top_p, top_k = kept(job.truncation)
     spec = LogitSpec(
         identity=job.identity,
@@ -77,6 +79,7 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
                 return "stopped"
             first = shard * spec.shard_sequences
             background.write_shard(shard, list(teacher.blocks(first, first + spec.shard_length(shard))))
+            heartbeat.finish("first step")
             if progress:
                 progress.report(len(writer.missing_shards()))
     if rank != 0 or in_array():

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from pdforge import heartbeat
 from pdforge.errors import EnvironmentFault, ExitCode
 from pdforge.layout import StageDirectory, write_json
 from pdforge.plan.jobs import Job
@@ -51,6 +52,7 @@ def main(path: Path) -> int:
     job = read_job(directory)
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     run: Run = importlib.import_module(f"pdforge.stages.{_MODULES[job.kind]}").run
+    heartbeat.finish("imports")
     started = time.time()
     results = run(job, directory, rank, ranks)
     if results == "stopped":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torchtitan.tools.logging import init_logger
 
+from pdforge import heartbeat
 from pdforge.titan.trainer import DistillTrainer
 
 
@@ -38,6 +39,7 @@ def train(config: DistillTrainer.Config, *, stop_requested: Callable[[], bool]) 
     """
     init_logger()
     trainer = config.build()
+    heartbeat.finish("build")
     trainer.stop_requested = stop_requested
     try:
         trainer.train()

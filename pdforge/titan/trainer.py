@@ -171,6 +171,7 @@ class DistillTrainer(Trainer):
 
     def _take_up(self) -> None:
         """Once, when the newest checkpoint is loaded and before the first step."""
+        heartbeat.finish("checkpoint load")
         self._saved_step = self.step
         self.metrics_processor.resume(self.step)
         unfinished = 0 < self.step < self.config.training.steps

@@ -123,8 +123,18 @@ def test_ctrl_c_saves_and_ends_with_75_and_run_goes_on(folder, counter):
     assert process.returncode == 75, output
     assert "go on  pdforge run count.yaml --variant a" in output
     assert runs(folder)["a"]["stages"][0]["state"] == "stopped"
-    counter(tokens={"steps": 5})
+    counter(tokens={"steps": 500, "delay": 0})
     pdforge(folder, "run", "count.yaml", "-v", "a")
+    page = json.loads(pdforge(folder, "status", "count.yaml", "-v", "a", "--timings", "--json"))
+    tokenize, train = page["runs"][0]["stages"]
+    assert [start["attempt"] for start in tokenize["timings"]] == [1, 2]
+    for start_ in [*tokenize["timings"], *train["timings"]]:
+        assert list(start_["seconds"]) == ["scheduler", "first step"], "a counter tells of no other phase"
+        assert all(seconds > 0 for seconds in start_["seconds"].values())
+        assert start_["total"] == pytest.approx(sum(start_["seconds"].values()))
+    table = pdforge(folder, "status", "count.yaml", "-v", "a", "--timings")
+    assert "to first new step" in table
+    assert f"{train['timings'][0]['total']:.1f}" in table
 
 
 def test_ctrl_c_twice_kills(folder, counter):
