@@ -190,6 +190,11 @@ class RunDirectory:
         """Output of a driver that was submitted."""
         return self.path / "driver.log"
 
+    @property
+    def postmortem(self) -> Path:
+        """The bundle of `pdforge postmortem`: how its attempts failed, with what they left."""
+        return self.path / "postmortem.tar.gz"
+
 
 def report_directory(root: Path, recipes: Iterable[str]) -> Path:
     """Where a report about the runs of these recipes goes."""

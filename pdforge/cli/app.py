@@ -32,6 +32,7 @@ COMMANDS = {
     "logs": "Runs",
     "cancel": "Runs",
     "resume": "Runs",
+    "postmortem": "Runs",
     "ls": "Runs",
     "clusters": "Runs",
     "report": "Results",

@@ -36,11 +36,15 @@ def judge(attempt: AttemptDirectory) -> Outcome:
     return Outcome("done") if attempt.stage.done.exists() else judge_earlier(attempt)
 
 
-def judge_earlier(attempt: AttemptDirectory) -> Outcome:  # noqa: PLR0911 - one line a case
+def judge_earlier(attempt: AttemptDirectory) -> Outcome:
     """The outcome of an attempt that ended without the stage's result."""
-    ranks, how = read_ranks(attempt), read_attempt(attempt)
-    if how and how.refused:
-        return Outcome("failed", how.refused)
+    how = read_attempt(attempt)
+    return Outcome("failed", how.refused) if how and how.refused else judge_ranks(attempt)
+
+
+def judge_ranks(attempt: AttemptDirectory) -> Outcome:
+    """As `judge_earlier`, from what its ranks did alone, also where another start was refused after it."""
+    ranks = read_ranks(attempt)
     if attempt.stop.exists() and not any(rank.state == "failed" and not _is_consequence(rank) for rank in ranks):
         return Outcome("stopped")
     if hang := next((rank for rank in ranks if rank.error and rank.error.type == HANG), None):
@@ -114,8 +118,10 @@ def _without_failing_rank(attempt: AttemptDirectory, ranks: list[RankRecord]) ->
     """Nobody failed, and yet there is no result."""
     record = read_attempt(attempt)
     missing = (record.processes if record else 0) - len(ranks)
-    if missing <= 0 and ranks:
+    if missing <= 0 and ranks and all(rank.state != "running" for rank in ranks):
         return Outcome("failed", "every rank ended well, but the stage left no result", log=attempt.rank_log(0))
+    if any(rank.state == "running" for rank in ranks):  # of another host, where they cannot be looked for
+        return Outcome("failed", "ended without a word, with all of its processes", interrupted=True)
     logs = sorted(attempt.path.glob("*_log.out")) or [attempt.controller_log]
     message = "\n".join(["no rank began" if not ranks else f"{missing} ranks never began", last_lines(logs[0])])
     return Outcome("failed", message.rstrip(), log=logs[0], interrupted=not last_lines(logs[0]))

@@ -48,6 +48,17 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
     return {job: ended.get(job) or found[job] or JobState("ended") for job in wanted}
 
 
+def accounting(jobs: Iterable[str]) -> list[dict[str, str]] | Failure:
+    """What `sacct` says of every start of the jobs, by its own names of columns, oldest start first; or why nothing."""
+    wanted = list(dict.fromkeys(jobs))
+    columns = ["JobIDRaw", "JobID", "State", "ExitCode", "NodeList", "FailedNode", "Start", "End"]
+    answer = _ask(["sacct", "-n", "-P", "-X", "--duplicates", "-o", ",".join(columns), "-j", ",".join(wanted)])
+    if isinstance(answer, Failure):
+        return answer
+    rows = [dict(zip(columns, line.split("|"), strict=True)) for line in answer.splitlines() if line]
+    return sorted(rows, key=lambda row: row["Start"])
+
+
 def is_answering() -> str:
     """Why the scheduler cannot be asked; empty when it can."""
     answer = _ask(["squeue", "-h", "-o", "%i", "-j", "1"])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,3 +141,58 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
 def starts(stage: StageDirectory) -> list[int]:
     """The step at which each start of the counter went on."""
     return [int(line) for line in (stage.output / "starts").read_text().split()]
+
+
+COMMAND_RECIPE = """\
+recipe: count
+data:
+  corpus: {kind: text, path: CORPUS}
+  tokenizer: {kind: trained, vocabulary: 512}
+  sequence_length: 64
+  train_tokens: 8192
+  validation_tokens: 512
+student:
+  architecture: {family: llama3, hidden: 32, ffn: 64, layers: 1, heads: 2}
+objective: {alpha: 0}
+training:
+  batch: {global: 8, micro: 4}
+  optimizer: {learning_rate: 0.001}
+  precision: float32
+variants:
+  a: {}
+  b: {training: {seed: 7}}
+"""
+
+
+@pytest.fixture
+def folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a recipe of two variants; storage root `runs` in it."""
+    monkeypatch.setenv("PYTHONPATH", f"{HERE / 'site'}:{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv("PDFORGE_TEST_ENTRY", ENTRY)
+    monkeypatch.setenv("PDFORGE_ROOT", str(root / "runs"))
+    monkeypatch.setenv("COLUMNS", "120")
+    (root / "count.yaml").write_text(COMMAND_RECIPE.replace("CORPUS", str(root / "corpus.txt")))
+    (root / "corpus.txt").write_text("one document\n" * 2000)
+    return root
+
+
+def start(folder: Path, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    """A command, as a process that leads its own group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pdforge", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def pdforge(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Call a command: its output; never a traceback of its own (`postmortem` and `logs` show those of jobs)."""
+    process = start(folder, *arguments)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "Traceback" not in output or arguments[0] in ("postmortem", "logs")
+    return output

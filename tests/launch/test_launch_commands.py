@@ -5,67 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
-from conftest import ENTRY, HERE, processes_of, wait_for
+from conftest import pdforge, processes_of, start, wait_for
 
 from pdforge.launch.drive import write_runs
 from pdforge.launch.find import find_targets
 from pdforge.layout import read_json
-
-RECIPE = """\
-recipe: count
-data:
-  corpus: {kind: text, path: CORPUS}
-  tokenizer: {kind: trained, vocabulary: 512}
-  sequence_length: 64
-  train_tokens: 8192
-  validation_tokens: 512
-student:
-  architecture: {family: llama3, hidden: 32, ffn: 64, layers: 1, heads: 2}
-objective: {alpha: 0}
-training:
-  batch: {global: 8, micro: 4}
-  optimizer: {learning_rate: 0.001}
-  precision: float32
-variants:
-  a: {}
-  b: {training: {seed: 7}}
-"""
-
-
-@pytest.fixture
-def folder(root, monkeypatch):
-    """A working directory with a recipe of two variants; storage root `runs` in it."""
-    monkeypatch.setenv("PYTHONPATH", f"{HERE / 'site'}:{os.environ['PYTHONPATH']}")
-    monkeypatch.setenv("PDFORGE_TEST_ENTRY", ENTRY)
-    monkeypatch.setenv("PDFORGE_ROOT", str(root / "runs"))
-    monkeypatch.setenv("COLUMNS", "120")
-    (root / "count.yaml").write_text(RECIPE.replace("CORPUS", str(root / "corpus.txt")))
-    (root / "corpus.txt").write_text("one document\n" * 2000)
-    return root
-
-
-def start(folder, *arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pdforge", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
-
-
-def pdforge(folder, *arguments, code=0):
-    process = start(folder, *arguments)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == code, output
-    assert "Traceback" not in output
-    return output
 
 
 def runs(folder):

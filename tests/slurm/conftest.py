@@ -157,6 +157,21 @@ class User:
     def submit(self) -> None:
         self.pdforge("submit", "--cluster", "two", self.recipe)
 
+    def postmortem(self, *options: str) -> str:
+        """What `pdforge postmortem` prints of the one run, which may hold tracebacks of its ranks."""
+        (run,) = [path.parent for path in self.root.glob("*/plan.json")]
+        done = subprocess.run(
+            [sys.executable, "-m", "pdforge", "postmortem", run.name, *options],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def stages(self) -> dict[str, dict[str, Any]]:
         """What `status --json` says of each stage, by its kind."""
         runs = json.loads(self.pdforge("status", self.recipe, "--cluster", "two", "--json"))["runs"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,13 @@ def assert_counted_once(user: User) -> None:
     starts = [int(line) for line in (user.train.output / "starts").read_text().split()]
     assert starts == sorted(starts)
     assert len(set(starts[1:])) == len(starts[1:])
+
+
+def postmortem(user: User) -> dict[str, Any]:
+    """What it says of the one stage of which an attempt failed."""
+    (stage,) = json.loads(user.postmortem("--json"))["stages"]
+    assert isinstance(stage, dict)
+    return stage
 
 
 def test_a_graph_of_jobs_on_two_nodes_ends(user: User) -> None:
@@ -62,6 +71,9 @@ def test_a_node_dies(user: User, cluster: Cluster, restarted: bool) -> None:
     user.wait_for_end()
     assert_counted_once(user)
     assert len(user.train.all_attempts()) == 2
+    (first,) = postmortem(user)["failed"]
+    assert first["cause"]["kind"] == "node", first
+    assert first["nodes"] == ["n1", "n2"]
 
 
 def test_no_process_of_a_cancelled_run_is_left(user: User) -> None:
@@ -84,6 +96,9 @@ def test_a_stage_that_fails_again_and_again_is_given_up(user: User) -> None:
     assert "the counter broke" in stage["error"]
     attempts = [read_attempt(attempt) for attempt in user.train.all_attempts()]
     assert 3 <= len(attempts) <= 4
+    failed = postmortem(user)["failed"]
+    assert {attempt["cause"]["kind"] for attempt in failed} == {"error in the program"}
+    assert all("raise RuntimeError" in attempt["traceback"] and attempt["sacct"] for attempt in failed)
 
 
 def test_a_suspended_rank_is_named_and_the_run_finishes(user: User) -> None:
@@ -98,5 +113,8 @@ def test_a_suspended_rank_is_named_and_the_run_finishes(user: User) -> None:
     outcome = judge_earlier(first)
     assert outcome.rank == 1
     assert "rank 1 gives no sign of life" in outcome.error
+    (told,) = postmortem(user)["failed"]
+    assert (told["cause"]["kind"], told["rank"]) == ("hang", 1)
+    assert "counter.py" in told["traceback"]
     assert "counter.py" in outcome.error
     assert "counter.py" in first.rank_log(0).read_text()

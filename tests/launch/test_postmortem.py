@@ -1,0 +1,181 @@
+"""`pdforge postmortem`: what it says of runs of real processes that failed, and what its bundle holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import pdforge, start, wait_for
+
+from pdforge.launch.cause import find_cause, find_notices
+from pdforge.launch.outcome import Outcome
+from pdforge.launch.process import ProcessId
+from pdforge.launch.records import RankError, RankRecord
+from pdforge.layout import StageDirectory, read_json
+
+LONG = {"steps": 10_000, "delay": 0.1, "fail_rank": 1, "fail_at": 12}
+"""Fails after 1.2 seconds: later than the first sign of life."""
+
+
+def failed_run(folder: Path, *options: str) -> Path:
+    """The run of a counter that fails in `train a`."""
+    pdforge(folder, "run", "count.yaml", "-v", "a", *options, code=1)
+    (run,) = (folder / "runs").glob("count-a-*")
+    return run
+
+
+def examine(folder: Path, run: Path) -> dict:
+    """The one stage that failed."""
+    (stage,) = json.loads(pdforge(folder, "postmortem", run.name, "--json"))["stages"]
+    return stage
+
+
+def bundle(run: Path) -> dict[str, bytes]:
+    with tarfile.open(run / "postmortem.tar.gz") as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
+
+
+def test_an_exception_then_the_command_it_gives_goes_on(folder, counter):
+    counter(train=LONG)
+    run = failed_run(folder, "--processes", "2")
+    stage = examine(folder, run)
+    (attempt,) = stage["failed"]
+    assert attempt["cause"] == {"kind": "error in the program", "evidence": "rank 1: RuntimeError: the counter broke"}
+    assert (attempt["rank"], attempt["number"], attempt["sacct"]) == (1, 1, None)
+    assert 1 <= attempt["step"] <= 12
+    assert "in fail\n    raise RuntimeError" in attempt["traceback"]
+    assert set(attempt["stacks"]) == {"0", "1"}
+    assert stage["last_step"] >= 1
+    summary = pdforge(folder, "postmortem", str(run))
+    for text in ("train a: failed; 1 start", "rank 1, last seen at step", "raise RuntimeError", "pdforge resume"):
+        assert text in summary
+
+    counter(train={"steps": 5})
+    for command in stage["commands"]:
+        assert pdforge(folder, *shlex.split(command)[1:])
+    assert wait_for((run / "train" / "done.json").exists)
+    assert wait_for(lambda: not (run / "driver.json").exists())
+    again = examine(folder, run)
+    assert (again["state"], [one["number"] for one in again["failed"]]) == ("done", [1])
+    assert again["commands"] == [f"pdforge status {run}"]
+
+
+def test_what_only_a_person_can_remove(folder, counter):
+    counter(train=LONG | {"how": "fault"})
+    stage = examine(folder, failed_run(folder, "--processes", "2"))
+    assert stage["failed"][0]["cause"]["kind"] == "bad input"
+    assert "no such device" in stage["failed"][0]["cause"]["evidence"]
+    assert stage["advice"] == "buy one"
+
+
+def test_a_killed_rank_is_named_and_no_cause_is_made_up(folder, counter):
+    counter(train=LONG | {"how": "kill"})
+    stage = examine(folder, failed_run(folder, "--processes", "2"))
+    assert stage["failed"][0]["cause"] == {
+        "kind": "unknown",
+        "evidence": "rank 1: killed from outside; its last lines:",
+    }
+    assert "counter.py" in stage["failed"][0]["traceback"], "where it was last"
+    assert "dmesg" in stage["advice"]
+
+
+def test_a_suspended_rank_is_a_hang_with_its_stack(folder, counter):
+    (folder / "clusters.yaml").write_text("here: {processes_per_node: 2, watchdog: {train: 3s}}\n")
+    counter(train={"steps": 10_000, "delay": 0.1, "together": True})
+    process = start(folder, "run", "count.yaml", "-v", "a", "--cluster", "here")
+    assert wait_for(lambda: list((folder / "runs").glob("count-a-*/train/progress.json")), 40)
+    (run,) = (folder / "runs").glob("count-a-*")
+    first = StageDirectory(run / "train").attempt(1)
+    assert wait_for(first.sign(1).exists)
+    os.kill(read_json(first.rank_record(1))["process"]["pid"], signal.SIGSTOP)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    (attempt,) = examine(folder, run)["failed"]
+    assert (attempt["cause"]["kind"], attempt["rank"]) == ("hang", 1)
+    assert "rank 1 gives no sign of life" in attempt["cause"]["evidence"]
+    assert "counter.py" in attempt["traceback"]
+
+
+def test_the_bundle_holds_what_pdforge_wrote_and_no_secret(folder, counter, monkeypatch):
+    monkeypatch.setenv("HUB_TOKEN", "planted-8731")
+    (folder / "clusters.yaml").write_text("here: {processes_per_node: 2, secrets: [HUB_TOKEN]}\n")
+    counter(train=LONG)
+    run = failed_run(folder, "--cluster", "here")
+    with (run / "train/attempts/0001/rank0.log").open("a") as log:
+        log.write("logged in with planted-8731\n")
+    (run / "train/output/model.bin").write_bytes(b"weights")
+    pdforge(folder, "postmortem", run.name)
+    files = bundle(run)
+    for name in ("recipe.yaml", "plan.json", "train/job/job.json", "train/attempts/0001/rank1.log"):
+        assert f"postmortem/{run.name}/{name}" in files
+    assert b"[secret]" in files[f"postmortem/{run.name}/train/attempts/0001/rank0.log"]
+    assert not any(b"planted-8731" in content for content in files.values())
+    assert not any(name.endswith((".pkl", ".bin")) for name in files)
+    assert b"the counter broke" in files["postmortem/summary.txt"]
+    assert (run / "postmortem.tar.gz").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_in_which_nothing_failed(folder):
+    pdforge(folder, "run", "count.yaml", "-v", "a")
+    (run,) = (folder / "runs").glob("count-a-*")
+    assert "nothing failed" in pdforge(folder, "postmortem", run.name)
+    assert not (run / "postmortem.tar.gz").exists()
+    assert "no-such-run" in pdforge(folder, "postmortem", "no-such-run", code=2)
+
+
+def rank(error: RankError | None) -> RankRecord:
+    process = ProcessId.of(os.getpid())
+    return RankRecord(rank=0, process=process, state="failed" if error else "running", error=error, started=0)
+
+
+RAISED = RankError(type="RuntimeError", message="connection closed by peer", traceback="…")
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("NODE_FAIL", "node"),
+        ("PREEMPTED", "pre-emption"),
+        ("TIMEOUT", "time limit"),
+        ("OUT_OF_MEMORY", "out of memory"),
+        ("FAILED", "error in the program"),
+        ("CANCELLED by 0", "error in the program"),
+    ],
+)
+def test_accounting_says_why_ranks_lost_each_other(word, kind):
+    row = {"State": word, "FailedNode": "n2"}
+    cause = find_cause(Outcome("failed", "…", rank=0), [rank(RAISED)], row=row)
+    assert cause.kind == kind
+    assert (kind != "node") or "node n2" in cause.evidence
+
+
+@pytest.mark.parametrize(
+    ("why", "kind"),
+    [
+        ("NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS", "node"),
+        ("PREEMPTION", "pre-emption"),
+        ("TIME LIMIT", "time limit"),
+    ],
+)
+def test_so_does_the_output_of_the_job(tmp_path, why, kind):
+    log = tmp_path / "7_0_log.out"
+    log.write_text(f"hello\nslurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-03-01T10:00:00 DUE TO {why} ***\n")
+    (notice,) = find_notices([log])
+    assert find_cause(Outcome("failed", "…"), [rank(None)], notices=[notice]).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "tail"),
+    [
+        (RankError(type="OutOfMemoryError", message="CUDA out of memory", traceback="…"), ""),
+        (RankError(type="RuntimeError", message="DefaultCPUAllocator: can't allocate memory", traceback="…"), ""),
+        (None, "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0"),
+    ],
+)
+def test_memory_that_was_short(error, tail):
+    assert find_cause(Outcome("failed", "killed", rank=0), [rank(error)], log_tail=tail).kind == "out of memory"
