@@ -15,7 +15,17 @@ from pdforge.plan import identities
 from pdforge.plan.batch import split_batch
 from pdforge.plan.content import tokenizer_facts
 from pdforge.plan.estimate import estimate
-from pdforge.plan.jobs import CaptureJob, ExportJob, HuggingFaceSource, Job, ModelSource, TokenizeJob, TrainJob
+from pdforge.plan.initialise import initial_weights
+from pdforge.plan.jobs import (
+    CaptureJob,
+    ExportJob,
+    HuggingFaceSource,
+    InitialWeights,
+    Job,
+    ModelSource,
+    TokenizeJob,
+    TrainJob,
+)
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import share_stores
@@ -276,6 +286,7 @@ class _Builder:
             tokens=self.output(self.tokenize.directory),
             logits=self.output(capture.directory) if capture else None,
             teacher=self.live[0] if self.live else None,
+            initial=self.initial[0] if self.initial else None,
             device=self.profile.device,
             processes=self.profile.processes,
             output=self.output(directory),
@@ -283,6 +294,14 @@ class _Builder:
         teacher = [self.teacher] if self.live and self.teacher else []
         needs = [self.tokenize, *teacher, *([capture] if capture else [])]
         return _stage(job, directory=directory, needs=needs, processes=self.profile.processes, shared=False)
+
+    @cached_property
+    def initial(self) -> tuple[InitialWeights, str] | None:
+        """The weights that the student starts from, and their identity; None where they are drawn."""
+        student = self.recipe.student
+        if student.initialise is None:
+            return None
+        return initial_weights(student.initialise, student.architecture, self.tokenizer.vocabulary)
 
     @cached_property
     def export(self) -> Stage | None:
@@ -325,6 +344,7 @@ class _Builder:
             tokens=self.tokenize.identity,
             logits=logits,
             learnt=learnt if cut else None,
+            initial=self.initial[1] if self.initial else None,
         )
 
     @property

@@ -109,6 +109,7 @@ def _but_length(plan: Plan) -> str:
         steps=0,
         tokens=identity(tokens),
         logits=identity(learns_from.model_dump(mode="json", by_alias=True)) if learns_from else None,
+        initial=identity(recipe.student.initialise.model_dump(mode="json")) if recipe.student.initialise else None,
     )
 
 

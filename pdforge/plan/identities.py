@@ -96,13 +96,15 @@ def train_identity(
     tokens: str,
     logits: str | None,
     learnt: Truncation | None = None,
+    initial: str | None = None,
 ) -> str:
     """Of a student. Where α is 0 at every step, nothing else of the objective matters, and `logits` is None.
 
     `logits` is the identity of the logit store, or of a live teacher's distributions; `learnt` what the student reads
-    of the store, where it holds more.
+    of the store, where it holds more; `initial` the identity of the weights to start from.
     """
     cut = {} if learnt is None else {"learnt": learnt.model_dump(mode="json")}
+    start = {} if initial is None else {"initial": initial}
     return _stage(
         "train",
         needs=[tokens, *([logits] if logits else [])],
@@ -111,6 +113,7 @@ def train_identity(
         objective=None if is_zero(objective.alpha) else objective.model_dump(mode="json", exclude_none=True),
         steps=steps,
         **cut,
+        **start,
     )
 
 

@@ -76,6 +76,16 @@ class HuggingFaceSource(BaseModel):
     sequence_length: int
 
 
+class InitialWeights(BaseModel):
+    """Weights that a training starts from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["huggingface", "torchtitan"]
+    path: str
+    """A directory in Hugging Face's format, or a checkpoint (`…/step-N`)."""
+
+
 def kept(truncation: Truncation) -> tuple[float, int]:
     """Top-p and top-k as logit stores and their readers count them: of a sample nothing is cut off, and at most each
     draw is another id.
@@ -102,6 +112,8 @@ class TrainJob(_Job):
     """Logit store; None where no step gives it weight, or the teacher is live."""
     teacher: ModelSource | HuggingFaceSource | None = None
     """The teacher that runs beside the student; None where its distributions are stored."""
+    initial: InitialWeights | None = None
+    """None: drawn by `training.seed`."""
     device: Literal["cpu", "cuda"]
     processes: int
     output: str

@@ -7,6 +7,7 @@ from pathlib import Path
 from pdforge.errors import EnvironmentFault
 from pdforge.identity import identity
 from pdforge.plan.content import fingerprint_folder
+from pdforge.plan.initialise import checkpoint_of
 from pdforge.plan.jobs import HuggingFaceSource, ModelSource
 from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import HuggingFaceTeacher, TorchtitanTeacher
@@ -18,23 +19,16 @@ def torchtitan_teacher(teacher: TorchtitanTeacher, *, vocabulary: int, sequence_
     Raises:
         EnvironmentFault: there is no such checkpoint.
     """
-    folder = Path(teacher.path).absolute()
-    step = folder / f"step-{teacher.step}"
-    if not (step / ".metadata").is_file():
-        there = sorted(path.name for path in folder.glob("step-*") if (path / ".metadata").is_file())
-        raise EnvironmentFault(
-            f"teacher.model: no torchtitan checkpoint at {step}",
-            remedy=f"steps there: {', '.join(there) or 'none'}; `path` is the folder that holds the `step-N` folders",
-        )
+    checkpoint = checkpoint_of(teacher.path, teacher.step, "teacher.model")
     source = ModelSource(
         architecture=teacher.architecture,
         vocabulary=vocabulary,
         sequence_length=sequence_length,
-        checkpoint=str(folder),
+        checkpoint=str(checkpoint.parent),
         step=teacher.step,
     )
     shape = teacher.architecture.model_dump(mode="json")
-    return source, identity({"teacher": "torchtitan", "content": fingerprint_folder(step), "architecture": shape})
+    return source, identity({"teacher": "torchtitan", "content": fingerprint_folder(checkpoint), "architecture": shape})
 
 
 def huggingface_teacher(

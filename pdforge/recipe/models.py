@@ -5,7 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from pdforge.recipe.parts.after import Evaluate, EvaluationTask, Expectation, Export, Finetune, Instructions
-from pdforge.recipe.parts.architecture import Architecture, Student
+from pdforge.recipe.parts.architecture import (
+    Architecture,
+    HuggingFaceWeights,
+    Initialise,
+    Student,
+    TorchtitanWeights,
+)
 from pdforge.recipe.parts.base import Model
 from pdforge.recipe.parts.data import (
     Corpus,
@@ -99,6 +105,8 @@ __all__ = [
     "Finetune",
     "HuggingFaceCorpus",
     "HuggingFaceTeacher",
+    "HuggingFaceWeights",
+    "Initialise",
     "Instructions",
     "JsonLinesCorpus",
     "LearningRateConstant",
@@ -137,6 +145,7 @@ __all__ = [
     "Tokenizer",
     "TopPTopK",
     "TorchtitanTeacher",
+    "TorchtitanWeights",
     "TrainedTokenizer",
     "Training",
     "Truncation",

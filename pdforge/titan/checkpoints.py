@@ -1,17 +1,26 @@
-"""Checkpoints of a stage: by steps as torchtitan saves them, and by time; and what a checkpoint was trained with."""
+"""Checkpoints of a stage: by steps as torchtitan saves them, and by time; what one was trained with; where the first
+weights come from.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torchtitan.components.checkpointer.dcp import CheckpointManager
 from torchtitan.trainer import Trainer
 
-from pdforge.errors import UsageError
+from pdforge.errors import EnvironmentFault, UsageError
 
 
 class StageCheckpoints(CheckpointManager):
@@ -33,6 +42,58 @@ class StageCheckpoints(CheckpointManager):
 
     def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
         return self.due or super()._should_save(curr_step, last_step)
+
+    def dcp_load(self, state_dict: dict[str, Any], checkpoint_id: str, from_hf: bool, from_quantized: bool) -> None:
+        """torchtitan's; what a training starts from is looked at before.
+
+        Raises:
+            EnvironmentFault: the weights to start from are of another shape, not whole, or unreadable.
+        """
+        if checkpoint_id != self.initial_load_path:
+            return super().dcp_load(state_dict, checkpoint_id, from_hf, from_quantized)
+        require_weights(Path(checkpoint_id), state_dict, self.sd_adapter if from_hf else None)
+        try:
+            return super().dcp_load(state_dict, checkpoint_id, from_hf, from_quantized)
+        except (CheckpointException, SafetensorError, OSError) as error:
+            raise _unreadable(Path(checkpoint_id), error) from error
+
+
+def require_weights(folder: Path, weights: Mapping[str, Tensor], adapter: Any) -> None:
+    """Refuse weights that are not those of a model.
+
+    Args:
+        folder: a checkpoint (`…/step-N`), or a directory in Hugging Face's format.
+        weights: the model's, or those of its part on this rank, by torchtitan's names; only their shapes are read.
+        adapter: torchtitan's state-dict adapter where they have Hugging Face's names; None: they have torchtitan's.
+
+    Raises:
+        EnvironmentFault: a weight is missing or has another shape, or a file cannot be read; named.
+    """
+    expected: dict[str, Tensor] = {name: torch.empty(weight.shape, device="meta") for name, weight in weights.items()}
+    if adapter is not None:
+        expected = adapter.to_hf(expected)
+    try:
+        reader = HuggingFaceStorageReader(str(folder)) if adapter is not None else FileSystemReader(folder)
+        there = reader.read_metadata().state_dict_metadata
+    # a damaged pickle or header raises whatever it likes
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+    for name, weight in expected.items():
+        stored = getattr(there.get(name), "size", None)
+        if stored != weight.shape:
+            shape = "does not have it" if stored is None else f"has the shape {list(stored)}"
+            raise EnvironmentFault(
+                f"student.initialise: the weight {name} of this student has the shape {list(weight.shape)}; "
+                f"{folder} {shape}",
+                remedy="make student.architecture and the vocabulary those of the weights",
+            )
+
+
+def _unreadable(folder: Path, error: BaseException) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"student.initialise: cannot read the weights in {folder}: {type(error).__name__}: {error}",
+        remedy="a file is damaged or not wholly there: fetch or write it again",
+    )
 
 
 def science(config: Trainer.Config) -> str:

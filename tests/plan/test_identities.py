@@ -106,6 +106,7 @@ UNCHANGEABLE = {
     *(f"{t}.learning_rate_schedule.schedule" for t in ("training", "teacher.model.training")),
     "objective.alpha.schedule",
     "teacher.model.kind",
+    "student.initialise",  # its content counts: tests/plan/test_initialise.py
     "teacher.truncation.kind",
     "teacher.logits.mode",
     "data.tokenizer.kind",

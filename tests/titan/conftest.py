@@ -37,17 +37,24 @@ class Bench:
         return rows(_compiled(self.root, 1, ()))
 
     def train(
-        self, directory: Path, *options: str, processes: int = 1, sets: tuple[str, ...] = (), check: bool = True
+        self,
+        directory: Path,
+        *options: str,
+        processes: int = 1,
+        sets: tuple[str, ...] = (),
+        check: bool = True,
+        seeded: bool = True,
     ) -> str:
-        """Compile the recipe with fields set, and train from the seed, or from `directory`'s newest checkpoint.
+        """Compile the recipe with fields set, and train from `directory`'s newest checkpoint; where there is none, from
+        the seed or, not `seeded`, from where the recipe says.
 
         Returns:
             What the processes wrote to their standard error.
         """
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copy(_compiled(self.root, processes, sets).train_module, directory / "train.py")
-        start = ("--dump_folder", str(directory), "--checkpoint.initial_load_path", str(self.seed))
-        return _torchtitan(processes, directory, *start, *options, check=check)
+        start = ("--checkpoint.initial_load_path", str(self.seed)) if seeded else ()
+        return _torchtitan(processes, directory, "--dump_folder", str(directory), *start, *options, check=check)
 
 
 def checkpoints(directory: Path) -> set[str]:

@@ -5,17 +5,27 @@ All of them distil from a logit store, on packed documents, from the weights tha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
 
+import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.layout import StageDirectory
+from pdforge.plan.build import make_plans
+from pdforge.plan.jobs import TrainJob
+from pdforge.plan.profile import local_profile
+from pdforge.recipe.load import load_recipes
+from pdforge.titan.huggingface import huggingface_config, huggingface_weights
+from pdforge.titan.inference import FrozenModel
+from pdforge.titan.models import decoder_of
 from tests.stages.conftest import rows
-from tests.titan.conftest import Bench, checkpoints
+from tests.titan.conftest import RECIPE, Bench, checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +39,7 @@ WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
     "PP 2": (2, (SPREAD + "pipeline=2",)),
     "PP 2 interleaved": (2, INTERLEAVED),
     "HSDP 2": (2, (SPREAD + "data_replicate=2", SPREAD + "data_shard=1")),
+    "TP 2 x FSDP 2": (4, (SPREAD + "tensor=2", "teacher.model.training.batch.micro=2")),
     "selective activation checkpointing": (1, ("training.activation_checkpointing=selective",)),
     "full activation checkpointing": (1, ("training.activation_checkpointing=full",)),
 }
@@ -59,6 +70,38 @@ def test_two_processes_then_one_then_two(bench: Bench, tmp_path: Path) -> None:
         assert f"step-{last}" in checkpoints(tmp_path)
     found = [row for row in rows(StageDirectory(tmp_path)) if "loss" in row]
     _assert_alike(found, [row for row in bench.straight if "loss" in row])
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_student_starts_from_weights(bench: Bench, tmp_path: Path, processes: int) -> None:
+    """Of the finished run, as a checkpoint and in Hugging Face's form: the same student, bit for bit, and no other."""
+    [plan] = make_plans(load_recipes(str(RECIPE)), local_profile(1), bench.root)
+    job = plan.stages[-1].job
+    assert isinstance(job, TrainJob)
+    folder, hf = StageDirectory(bench.root / plan.stages[-1].directory).checkpoints, tmp_path / "hf"
+    spec = decoder_of(job.architecture, vocabulary=job.vocabulary, sequence_length=job.sequence_length)
+    model = FrozenModel(spec, checkpoint=folder / "step-10", device=torch.device("cpu"), dtype=torch.float32)
+    hf.mkdir()
+    save_file(huggingface_weights(model), hf / "model.safetensors")
+    rope = job.architecture.rope_theta
+    config = huggingface_config(spec, sequence_length=512, rope_theta=rope, dtype="float32", separator=0)
+    (hf / "config.json").write_text(json.dumps(config))
+    found = []
+    for start in (f"{{kind: torchtitan, path: {folder}, step: 10}}", f"{{kind: huggingface, path: {hf}}}"):
+        directory = tmp_path / str(len(found))
+        sets = (f"student.initialise={start}",)
+        bench.train(directory, "--training.steps", "2", processes=processes, sets=sets, seeded=False)
+        found.append(rows(StageDirectory(directory)))
+    assert found[0] == found[1]
+    first, scratch = found[0][0], bench.straight[0]
+    assert first["step"] == scratch["step"] == 1
+    assert first["lm_loss"] < 0.99 * scratch["lm_loss"]
+    # resumed, it goes on from its own checkpoint: the weights to start from are not looked at again
+    (hf / "model.safetensors").write_bytes(b"damaged")
+    bench.train(directory, "--training.steps", "3", processes=processes, sets=sets, seeded=False)
+    assert [row["step"] for row in rows(StageDirectory(directory)) if "loss" in row] == [1, 2, 3]
+    errors = bench.train(tmp_path / "damaged", processes=processes, sets=sets, seeded=False, check=False)
+    assert f"cannot read the weights in {hf}" in errors
 
 
 def test_a_changed_recipe_does_not_resume(bench: Bench, tmp_path: Path) -> None:

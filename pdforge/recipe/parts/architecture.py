@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pdforge.recipe.parts.base import Model
-from pdforge.recipe.units import Count, Flag, Real
+from pdforge.recipe.units import Count, Flag, Real, Text
 
 
 class Architecture(Model):
@@ -31,8 +31,31 @@ class Architecture(Model):
     """Input and output embeddings are one matrix."""
 
 
+class HuggingFaceWeights(Model):
+    """Start from a local directory in the Hugging Face hub's format, of a llama or qwen3 model without rope scaling."""
+
+    kind: Literal["huggingface"]
+    path: Text
+    """The directory, with `config.json` and `model.safetensors` or its shards and their index."""
+
+
+class TorchtitanWeights(Model):
+    """Start from a torchtitan checkpoint of the same shape, such as another run's; only its weights are read."""
+
+    kind: Literal["torchtitan"]
+    path: Text
+    """The checkpoint folder, with `step-N` below it."""
+    step: Count
+    """Which of its steps."""
+
+
+Initialise = Annotated[HuggingFaceWeights | TorchtitanWeights, Field(discriminator="kind")]
+
+
 class Student(Model):
     """The model that is pre-trained."""
 
     architecture: Architecture
     """Its shape."""
+    initialise: Initialise | None = None
+    """Weights to start from; by default they are drawn by `training.seed`."""

@@ -1,0 +1,145 @@
+"""Weights that a student starts from: where they are, whether they are of its shape, and what names them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pdforge.errors import EnvironmentFault
+from pdforge.identity import identity
+from pdforge.plan.content import fingerprint_folder
+from pdforge.plan.jobs import InitialWeights
+from pdforge.recipe.models import Architecture, HuggingFaceWeights, Initialise, TorchtitanWeights
+
+_PLACE = "student.initialise.path"
+_CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
+_MODEL_TYPES = {"llama3": "llama", "qwen3": "qwen3"}
+
+
+def initial_weights(initialise: Initialise, architecture: Architecture, vocabulary: int) -> tuple[InitialWeights, str]:
+    """The weights and their identity, which is that of their content.
+
+    Args:
+        initialise: what the recipe says.
+        architecture: the student's.
+        vocabulary: rows of its embedding.
+
+    Raises:
+        EnvironmentFault: they are not there, are not whole, or are of another model.
+    """
+    match initialise:
+        case TorchtitanWeights():
+            folder = checkpoint_of(initialise.path, initialise.step, _PLACE)
+        case HuggingFaceWeights():
+            folder = Path(initialise.path).absolute()
+            _require_files(folder)
+            _require_shape(folder, architecture, vocabulary)
+    source = InitialWeights(kind=initialise.kind, path=str(folder))
+    return source, identity({"initialise": initialise.kind, "content": fingerprint_folder(folder)})
+
+
+def checkpoint_of(path: str, step: int, place: str) -> Path:
+    """The folder of a step's torchtitan checkpoint.
+
+    Args:
+        path: the checkpoint folder, with `step-N` below it.
+        step: which of its steps.
+        place: the recipe's field, for the message.
+
+    Raises:
+        EnvironmentFault: there is no such checkpoint.
+    """
+    folder = Path(path).absolute()
+    checkpoint = folder / f"step-{step}"
+    if not (checkpoint / ".metadata").is_file():
+        there = sorted(one.name for one in folder.glob("step-*") if (one / ".metadata").is_file())
+        raise EnvironmentFault(
+            f"{place}: no torchtitan checkpoint at {checkpoint}",
+            remedy=f"steps there: {', '.join(there) or 'none'}; `path` is the folder that holds the `step-N` folders",
+        )
+    return checkpoint
+
+
+def _require_files(folder: Path) -> None:
+    """Weights and configuration are there, every shard of them."""
+    index = folder / _INDEX
+    shards = {"model.safetensors"}
+    if index.is_file():
+        named = _json(index).get("weight_map")
+        if not isinstance(named, dict):
+            raise EnvironmentFault(f"{_PLACE}: {index} lists no weights", remedy="fetch the directory again")
+        shards = set(named.values())
+    for name in sorted({_CONFIG, *shards}):
+        if not (folder / name).is_file():
+            raise EnvironmentFault(
+                f"{_PLACE}: there is no {folder / name}",
+                remedy=f"name a local directory with {_CONFIG} and model.safetensors, or all its shards and {_INDEX}",
+            )
+
+
+def _require_shape(folder: Path, architecture: Architecture, vocabulary: int) -> None:
+    """What the weights' own shapes do not tell: the number of heads, for one."""
+    config = _json(folder / _CONFIG)
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    fields = {
+        "family": ("model_type", config.get("model_type"), _MODEL_TYPES[architecture.family]),
+        "hidden": ("hidden_size", hidden, architecture.hidden),
+        "ffn": ("intermediate_size", config.get("intermediate_size"), architecture.ffn),
+        "layers": ("num_hidden_layers", config.get("num_hidden_layers"), architecture.layers),
+        "heads": ("num_attention_heads", heads, architecture.heads),
+        "kv_heads": (
+            "num_key_value_heads",
+            config.get("num_key_value_heads") or heads,
+            architecture.kv_heads or architecture.heads,
+        ),
+        "head_dim": (
+            "head_dim",
+            config.get("head_dim") or (hidden // heads if hidden and heads else None),
+            architecture.head_dim or architecture.hidden // architecture.heads,
+        ),
+        "rope_theta": (
+            "rope_theta",
+            rope.get("rope_theta") or config.get("rope_theta") or 10_000.0,
+            architecture.rope_theta,
+        ),
+        "tied_embeddings": (
+            "tie_word_embeddings",
+            config.get("tie_word_embeddings", False),
+            architecture.tied_embeddings,
+        ),
+    }
+    for field, (name, there, here) in fields.items():
+        if there != here:
+            raise EnvironmentFault(
+                f"{_PLACE}: {folder / _CONFIG} says {name} {there}, student.architecture.{field} is {here}",
+                remedy=f"make student.architecture.{field} that of the weights",
+            )
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise EnvironmentFault(
+            f"{_PLACE}: {folder / _CONFIG} scales its rotary positions ({kind}), a student does not",
+            remedy="start from a model without rope scaling",
+        )
+    for name in ("attention_bias", "mlp_bias"):
+        if config.get(name):
+            raise EnvironmentFault(
+                f"{_PLACE}: {folder / _CONFIG} says {name} true, a student has no biases",
+                remedy="start from a model without biases",
+            )
+    if config.get("vocab_size") != vocabulary:
+        raise EnvironmentFault(
+            f"{_PLACE}: {folder / _CONFIG} says vocab_size {config.get('vocab_size')}, this student has {vocabulary}",
+            remedy="use the tokenizer of the weights; data.tokenizer.vocabulary sets the rows",
+        )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(f"{_PLACE}: cannot read {file}: {error}", remedy="fetch the directory again") from error
+    return content
