@@ -104,9 +104,7 @@ def told_by_scheduler(row: Mapping[str, str], notices: Iterable[Notice]) -> Caus
     """Why SLURM ended an attempt; None where it says nothing of it."""
     word = next(iter(row.get("State", "").split()), "")
     if word in _STATES:
-        failed = row.get("FailedNode", "")
-        node = f" of node {failed}" if _STATES[word] == "node" and failed not in ("", "None", "Unknown") else ""
-        return Cause(_STATES[word], f"sacct: {word}{node}")
+        return Cause(_STATES[word], f"sacct: {word} on {row.get('NodeList', '')}")
     notice = next(iter(notices), None)
     return Cause(notice.kind, f"{notice.file.name}: {notice.line}") if notice else None
 

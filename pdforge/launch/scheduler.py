@@ -51,7 +51,7 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
 def accounting(jobs: Iterable[str]) -> list[dict[str, str]] | Failure:
     """What `sacct` says of every start of the jobs, by its own names of columns, oldest start first; or why nothing."""
     wanted = list(dict.fromkeys(jobs))
-    columns = ["JobIDRaw", "JobID", "State", "ExitCode", "NodeList", "FailedNode", "Start", "End"]
+    columns = ["JobIDRaw", "JobID", "State", "ExitCode", "NodeList", "Start", "End"]
     answer = _ask(["sacct", "-n", "-P", "-X", "--duplicates", "-o", ",".join(columns), "-j", ",".join(wanted)])
     if isinstance(answer, Failure):
         return answer

@@ -148,10 +148,10 @@ RAISED = RankError(type="RuntimeError", message="connection closed by peer", tra
     ],
 )
 def test_accounting_says_why_ranks_lost_each_other(word, kind):
-    row = {"State": word, "FailedNode": "n2"}
+    row = {"State": word, "NodeList": "n[1-2]"}
     cause = find_cause(Outcome("failed", "…", rank=0), [rank(RAISED)], row=row)
     assert cause.kind == kind
-    assert (kind != "node") or "node n2" in cause.evidence
+    assert kind == "error in the program" or cause.evidence == f"sacct: {word} on n[1-2]"
 
 
 @pytest.mark.parametrize(
