@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pdforge.errors import UsageError
-from pdforge.recipe.models import Batch, Training
+from pdforge.recipe.models import Batch, Data, Training
 
 
 class Split(NamedTuple):
@@ -15,6 +15,26 @@ class Split(NamedTuple):
     """Processes that read different sequences."""
     accumulation: int
     """Micro batches a process takes one after another."""
+
+
+def steps_of(training: Training, data: Data, *, place: str) -> int:
+    """The optimizer steps of `training` (the recipe's part `place`), or the whole ones in its tokens; at least 1.
+
+    Raises:
+        UsageError: there are not so many tokens.
+    """
+    length, held = data.sequence_length, data.train_tokens // data.sequence_length
+    batch = training.batch.global_
+    steps = training.steps or max(1, (training.tokens or data.train_tokens) // (batch * length))
+    needed = steps * batch
+    if needed > held:
+        raise UsageError(
+            f"{place}: {steps} steps of {batch} sequences read {needed} sequences, "
+            f"but data.train_tokens {data.train_tokens:,} makes {held}",
+            remedy=f"raise data.train_tokens to {needed * length:,} or more, "
+            f"or lower {place}.tokens or {place}.batch.global",
+        )
+    return steps
 
 
 def split_batch(training: Training, processes: int, *, place: str) -> Split:

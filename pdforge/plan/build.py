@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel
 
 from pdforge.errors import UsageError
 from pdforge.layout import EXPORT, TRAIN, StageDirectory
 from pdforge.plan import identities
-from pdforge.plan.batch import split_batch
-from pdforge.plan.content import tokenizer_facts
+from pdforge.plan.batch import split_batch, steps_of
+from pdforge.plan.content import absolute, tokenizer_facts
 from pdforge.plan.estimate import estimate
 from pdforge.plan.initialise import initial_weights
 from pdforge.plan.jobs import (
@@ -35,13 +34,10 @@ from pdforge.recipe.dump import dump_recipe
 from pdforge.recipe.models import (
     Codec,
     Corpus,
-    HuggingFaceCorpus,
     HuggingFaceTeacher,
     LiveLogits,
-    MixtureCorpus,
     OnlineLogits,
     PretrainedHere,
-    PretrainedTokenizer,
     Sample,
     Teacher,
     TeacherModel,
@@ -54,7 +50,6 @@ from pdforge.store.corpus import fingerprint, unit_count
 DEFAULT_CODEC: Codec = "rank-gap-63"
 
 Precision = Literal["float32", "bfloat16"]
-Located = TypeVar("Located", bound=BaseModel)
 
 if TYPE_CHECKING:
     from pdforge.recipe.load import LoadedRecipe
@@ -90,11 +85,6 @@ def make_plans(
                 remedy="leave one out; to repeat a run, give it another training.seed",
             )
     return share_stores(plans, root)
-
-
-def steps_of(training: Training, train_tokens: int, sequence_length: int) -> int:
-    """The optimizer steps of a training stage, or the whole ones in its tokens; at least 1."""
-    return training.steps or max(1, (training.tokens or train_tokens) // (training.batch.global_ * sequence_length))
 
 
 class _Builder:
@@ -136,7 +126,7 @@ class _Builder:
     @cached_property
     def tokenize(self) -> Stage:
         data = self.recipe.data
-        corpus = _absolute(data.corpus)
+        corpus = absolute(data.corpus)
         if corpus not in self.fingerprints:
             self.fingerprints[corpus] = self.fingerprint_of([corpus])
         validation = max(1, data.validation_tokens // data.sequence_length)
@@ -151,7 +141,7 @@ class _Builder:
             identity=identity,
             title="tokenize",
             corpus=[corpus],
-            tokenizer=_absolute(data.tokenizer),
+            tokenizer=absolute(data.tokenizer),
             sequence_length=data.sequence_length,
             train_sequences=self.train_sequences,
             validation_sequences=validation,
@@ -384,19 +374,8 @@ class _Builder:
         return self.recipe.training.precision, micro
 
     def steps(self, training: Training, place: str) -> int:
-        """Steps of a training stage, once its batch and its tokens are known to fit."""
         split_batch(training, self.profile.processes, place=place)
-        steps = steps_of(training, self.recipe.data.train_tokens, self.recipe.data.sequence_length)
-        needed = steps * training.batch.global_
-        if needed > self.train_sequences:
-            data = self.recipe.data
-            raise UsageError(
-                f"{place}: {steps} steps of {training.batch.global_} sequences read {needed} sequences, "
-                f"but data.train_tokens {data.train_tokens:,} makes {self.train_sequences}",
-                remedy=f"raise data.train_tokens to {needed * data.sequence_length:,} or more, "
-                f"or lower {place}.tokens or {place}.batch.global",
-            )
-        return steps
+        return steps_of(training, self.recipe.data, place=place)
 
     def output(self, directory: str) -> str:
         return str(StageDirectory(self.root / directory).output)
@@ -419,16 +398,3 @@ def _stage(job: Job, *, directory: str, needs: list[Stage], processes: int, shar
         shared=shared,
         job=job,
     )
-
-
-def _absolute(part: Located) -> Located:
-    """A corpus or tokenizer with a local path made absolute: a job's working directory is its own."""
-    if isinstance(part, MixtureCorpus):
-        sources = tuple(one.model_copy(update={"corpus": _absolute(one.corpus)}) for one in part.sources)
-        return part.model_copy(update={"sources": sources})
-    path = getattr(part, "path", None)
-    if path is None or "://" in path:
-        return part
-    if isinstance(part, PretrainedTokenizer | HuggingFaceCorpus) and not Path(path).exists():
-        return part  # a hub id
-    return part.model_copy(update={"path": str(Path(path).absolute())})

@@ -6,12 +6,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel
 
 from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.identity import identity
 from pdforge.recipe.hub import is_hub_id
-from pdforge.recipe.models import Corpus, PretrainedTokenizer, TrainedTokenizer
+from pdforge.recipe.models import Corpus, HuggingFaceCorpus, MixtureCorpus, PretrainedTokenizer, TrainedTokenizer
+
+Located = TypeVar("Located", bound=BaseModel)
 
 _SAMPLE = 1 << 20
 """Bytes read of each end of a checkpoint's file: weights that differ at all differ there."""
@@ -100,3 +104,16 @@ def _tokenizer_size(file: Path, content: bytes) -> int:
             f"data.tokenizer.path: {file} is not a saved tokenizer ({type(error).__name__}: {error})",
             remedy="name a tokenizer.json as saved by `tokenizers` or `transformers`",
         ) from error
+
+
+def absolute(part: Located) -> Located:
+    """A corpus or tokenizer with a local path made absolute: a job's working directory is its own."""
+    if isinstance(part, MixtureCorpus):
+        sources = tuple(one.model_copy(update={"corpus": absolute(one.corpus)}) for one in part.sources)
+        return part.model_copy(update={"sources": sources})
+    path = getattr(part, "path", None)
+    if path is None or "://" in path:
+        return part
+    if isinstance(part, PretrainedTokenizer | HuggingFaceCorpus) and not Path(path).exists():
+        return part  # a hub id
+    return part.model_copy(update={"path": str(Path(path).absolute())})
