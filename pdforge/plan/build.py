@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-
 from pdforge.errors import UsageError
 from pdforge.layout import EXPORT, TRAIN, StageDirectory
 from pdforge.plan import identities
