@@ -138,7 +138,7 @@ class User:
         """`count(train={"steps": 9})`: what the counters of stages do whose directory has the word in it."""
         self.environment["COUNTER"] = json.dumps(options)
 
-    def pdforge(self, *arguments: str, code: int = 0) -> str:
+    def pdforge(self, *arguments: str, code: int = 0, seconds: float = 120) -> str:
         """Call a command."""
         done = subprocess.run(
             [sys.executable, "-m", "pdforge", *arguments],
@@ -147,7 +147,7 @@ class User:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=seconds,
             check=False,
         )
         assert done.returncode == code, done.stdout
