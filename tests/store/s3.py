@@ -74,8 +74,9 @@ class LaggingListing:
 
 @contextlib.contextmanager
 def served() -> Iterator[tuple[Proxy, LaggingListing]]:
-    """The server, with the environment that leads s3fs to it; needs moto."""
+    """The server, with the environment that leads s3fs to it; needs moto and s3fs."""
     import moto.server  # noqa: PLC0415 - may not be installed
+    import s3fs  # noqa: PLC0415 - as above
 
     server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -91,6 +92,8 @@ def served() -> Iterator[tuple[Proxy, LaggingListing]]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_MAX_ATTEMPTS": "1",
     }
+    # fsspec keeps file systems by their arguments, and the address of an earlier server is none of them
+    s3fs.S3FileSystem.clear_instance_cache()
     try:
         yield proxy, listing
     finally:
