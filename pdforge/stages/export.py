@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -111,7 +112,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 def _library(name: str) -> Any:
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise EnvironmentFault(f"the `{name}` package is missing", remedy="pip install 'pdforge[hf]'") from error
 
