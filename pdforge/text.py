@@ -1,6 +1,8 @@
-"""Numbers as people read them: counts, bytes, times."""
+"""Numbers as people read them (counts, bytes, times), and what they may have meant by a word."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 UNKNOWN = "unknown"
 
@@ -25,6 +27,13 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that `word` is most likely a misspelling of; None where none is close."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
+
+    return next(iter(get_close_matches(word, list(known), n=1)), None)
 
 
 def _scaled(number: float | None, units: tuple[tuple[str, float], ...], ones: str = "") -> str:

@@ -1,89 +1,13 @@
-"""The `pdforge` command: finds the command's file, calls its function, and turns errors into messages and exit codes.
-
-A command `name` is `name_command` in `pdforge/cli/name.py`: a function, or a `typer.Typer` for one with subcommands.
-"""
+"""The `pdforge` command: finds what its arguments name, calls it, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
-import importlib
 import io
+import os
 import sys
-from typing import Annotated
 
-import typer
-
-from pdforge import __version__
 from pdforge.cli import quick
 from pdforge.errors import PdforgeError
-
-COMMANDS = {
-    "validate": "Recipes",
-    "show": "Recipes",
-    "explain": "Recipes",
-    "recipes": "Recipes",
-    "new": "Recipes",
-    "schema": "Recipes",
-    "diff": "Recipes",
-    "plan": "From recipe to job",
-    "compile": "From recipe to job",
-    "run": "Runs",
-    "submit": "Runs",
-    "status": "Runs",
-    "logs": "Runs",
-    "cancel": "Runs",
-    "resume": "Runs",
-    "postmortem": "Runs",
-    "ls": "Runs",
-    "clusters": "Runs",
-    "report": "Results",
-    "store": "Results",
-    "doctor": "This machine",
-}
-"""Every command, in the order of `--help`, with its panel there."""
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"pdforge {__version__}")
-        raise typer.Exit
-
-
-def _pdforge(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Recipes, plans and runs of pre-training distillation.
-
-    ```
-    pdforge validate quickstart     # is the recipe sound?
-    pdforge plan quickstart         # what would happen, and what does it cost?
-    pdforge run quickstart          # do it here
-    ```
-    """
-
-
-def build(arguments: list[str]) -> typer.Typer:
-    """The application with the command that `arguments` names, or with all (for `--help`, or a name that is none).
-
-    Only what is called is imported: `pdforge validate` never pays for the launcher.
-    """
-    app = typer.Typer(
-        name="pdforge",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_pdforge)
-    named = arguments[0] if arguments else ""
-    for name in [named] if named in COMMANDS else COMMANDS:
-        command = getattr(importlib.import_module(f"pdforge.cli.{name}"), f"{name}_command")
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=COMMANDS[name])
-        else:
-            app.command(name, rich_help_panel=COMMANDS[name])(command)
-    return app
 
 
 def main() -> None:
@@ -91,7 +15,7 @@ def main() -> None:
     try:
         run(sys.argv[1:])
     except SystemExit as ending:
-        if COMMANDS.get("".join(sys.argv[1:2])) == "Recipes":
+        if sys.argv[1:] and sys.argv[1] in quick.COMMANDS:
             quick.leave(ending)
         raise
 
@@ -107,13 +31,28 @@ def run(arguments: list[str]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without τ and α must not be a traceback
     try:
-        with quick.importing():
-            app = build(arguments)
-        app(arguments, prog_name="pdforge")
+        _dispatch(arguments)
     except PdforgeError as error:
         from pdforge.cli.render.error import print_error  # noqa: PLC0415 - only a failing command needs rich
 
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # while the command was loaded: typer handles those that come while it runs
+    except BrokenPipeError:  # whoever read the output, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:  # where typer does not handle it: while the command was loaded, and in a quick one
         sys.exit(130)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    """Import and call the command; `validate` never pays for the launcher and, without options, none for typer."""
+    if quick.validates_sources(arguments):
+        with quick.importing():
+            from pdforge.cli.check import check_sources  # noqa: PLC0415
+
+        sys.exit(check_sources(arguments[1:]))
+    with quick.importing():
+        from pdforge.cli.commands import build  # noqa: PLC0415
+
+        app = build(arguments)
+    app(arguments, prog_name="pdforge")

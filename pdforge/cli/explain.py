@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from pdforge.cli.options import JsonOption
 from pdforge.cli.render.as_json import to_json
 from pdforge.errors import UsageError
 from pdforge.recipe.rules import TOPICS, Topic
+from pdforge.text import closest
 
 
 def explain_command(
@@ -48,7 +48,7 @@ def explain_command(
 def _topic(code: str) -> Topic:
     topic = TOPICS.get(code.upper())
     if topic is None:
-        close = get_close_matches(code.upper(), TOPICS, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        close = closest(code.upper(), TOPICS)
+        hint = f"did you mean {close}? " if close else ""
         raise UsageError(f"no code {code!r}", remedy=f"{hint}`pdforge explain` lists them all")
     return topic

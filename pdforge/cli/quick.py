@@ -1,6 +1,6 @@
 """How a short command stays short: what a process can leave out at its start and at its end.
 
-`benchmarks/recipes.py` measures it; each of the three is a twentieth to a tenth of `pdforge validate`.
+`benchmarks/recipes.py` measures it; each of these is a twentieth to a tenth of `pdforge validate`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,17 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import NoReturn
 
+COMMANDS = ("validate", "show", "explain", "recipes", "new", "schema", "diff")
+"""Commands that start no threads and leave nothing to functions that run at the end of a process."""
+
 _COLLECT_AFTER = 50_000
 """New objects that start a collection: more than building the models and reading a recipe make."""
 _PLUGIN_LOADER = "pydantic.plugin._loader"
+
+
+def validates_sources(arguments: list[str]) -> bool:
+    """Whether they are `validate` and sources, no option among them: then there is nothing that typer has to parse."""
+    return arguments[:1] == ["validate"] and len(arguments) > 1 and not any(a.startswith("-") for a in arguments[1:])
 
 
 @contextmanager
@@ -45,7 +53,7 @@ def without_plugins() -> None:
 def leave(ending: SystemExit) -> NoReturn:
     """End the process at once, as the system does it: not one object after the other.
 
-    For commands that start no threads and leave nothing to functions that run at the end.
+    For `COMMANDS`.
 
     Raises:
         SystemExit: `ending`, where it is no number, or the last output cannot be written.

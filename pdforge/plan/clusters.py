@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from pdforge.plan.profile import Profile, local_profile, slurm_profile
 from pdforge.recipe.messages import diagnose
 from pdforge.recipe.reader import read_file
 from pdforge.recipe.tree import Mapping, Scalar, plain
+from pdforge.text import closest
 
 FILE = "clusters.yaml"
 BUILT_IN = "built in"
@@ -70,8 +70,8 @@ def profile_root(name: str) -> str | None:
 def _named(name: str) -> tuple[Profile, str]:
     profiles = all_profiles()
     if name not in profiles:
-        close = get_close_matches(name, profiles, n=1)
-        helping = f"did you mean {close[0]}? " if close else ""
+        close = closest(name, profiles)
+        helping = f"did you mean {close}? " if close else ""
         raise UsageError(f"no cluster profile {name!r}", remedy=f"{helping}known profiles: {', '.join(profiles)}")
     return profiles[name]
 

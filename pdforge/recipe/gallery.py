@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 import pdforge
 from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.text import closest
 
 
 def gallery_directory() -> Path:
@@ -49,8 +49,8 @@ def find_recipe(source: str) -> Path:
         return gallery_directory() / f"{name}.yaml"
     if _is_directory(path):
         raise UsageError(f"{source} is a directory", remedy="name a recipe file in it")
-    close = get_close_matches(PurePosixPath(name).name, names, n=1)
-    known = f"did you mean {close[0]}? " if close else ""
+    close = closest(PurePosixPath(name).name, names)
+    known = f"did you mean {close}? " if close else ""
     raise UsageError(
         f"no recipe {_short(source)}: neither a file nor in the gallery",
         remedy=f"{known}`pdforge recipes` lists the gallery",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,6 +20,7 @@ from pdforge.recipe.rules import check
 from pdforge.recipe.suppress import Suppressions
 from pdforge.recipe.sweep import named_runs, split_sweep
 from pdforge.recipe.tree import FieldPath, Mapping, locate, plain
+from pdforge.text import closest
 
 __all__ = ["LoadedRecipe", "dump_recipe", "gallery_directory", "gallery_names", "load_document", "load_recipes"]
 
@@ -125,9 +125,9 @@ def _merged(tree: Mapping, changes: Iterable[Mapping]) -> Mapping:
 def _chosen(known: Collection[str], wanted: Sequence[str]) -> list[str | None]:
     for name in wanted:
         if name not in known:
-            close = get_close_matches(name, known, n=1)
+            close = closest(name, known)
             has = f"its variants are {_some(known)}" if known else "this recipe has no variants"
-            raise UsageError(f"no variant {name!r}", remedy=f"did you mean {close[0]}?" if close else has)
+            raise UsageError(f"no variant {name!r}", remedy=f"did you mean {close}?" if close else has)
     return list(dict.fromkeys(wanted)) or list(known) or [None]
 
 

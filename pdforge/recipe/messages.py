@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +11,7 @@ from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.recipe.models import Model, Recipe
 from pdforge.recipe.schema import COMPOSITION, DISCRIMINATORS, Shape, Site, fields, site
 from pdforge.recipe.tree import Mapping, Node, Scalar, Sequence, dotted, locate, plain
+from pdforge.text import closest
 
 _LONGEST = 60
 _YAML_1_1 = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
@@ -152,8 +152,8 @@ def _suggest(word: str, known: list[str], introduction: str) -> str:
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
-    close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else ""
+    close = closest(word.lower(), known)
+    return f"did you mean {close}?" if close else ""
 
 
 def _listed(words: list[str]) -> str:

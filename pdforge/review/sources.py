@@ -78,7 +78,7 @@ def _load_revision(revision: str, path: str, variants: Sequence[str], overrides:
             before = f"{folder}/tree/"
             raise RecipeError(
                 [
-                    replace(d, place=replace(d.place, file=d.place.file.replace(before, f"{revision}:")))
+                    replace(d, place=d.place._replace(file=d.place.file.replace(before, f"{revision}:")))
                     for d in error.diagnostics
                 ]
             ) from error

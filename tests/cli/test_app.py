@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pdforge import __version__
-from pdforge.cli.app import COMMANDS
+from pdforge.cli.commands import COMMANDS
 from tests.cli.pdforge_process import ROOT, pdforge
 
 
@@ -54,8 +54,8 @@ def test_commands_do_not_import_torch(module: str) -> None:
     assert not {"torch", "torchtitan", "transformers"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", ["validate", "show"])
-def test_short_commands_import_little(name: str) -> None:
+@pytest.mark.parametrize(("name", "spared"), [("validate", {"typer", "rich"}), ("show", set())])
+def test_short_commands_import_little(name: str, spared: set[str]) -> None:
     program = (
         "import sys; from pdforge.cli.app import run\n"
         "try: run([sys.argv[1], 'quickstart'])\n"
@@ -66,7 +66,13 @@ def test_short_commands_import_little(name: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     modules = set(done.stdout.rpartition("MODULES")[2].split())
     assert "pydantic.main" in modules
-    assert not {"torch", "numpy", "submitit", "jinja2", "importlib.metadata"} & modules
+    assert not {"torch", "numpy", "submitit", "jinja2", "importlib.metadata", *spared} & modules
+
+
+def test_validate_says_the_same_with_and_without_an_option_to_parse(tmp_path: Path) -> None:
+    for source in ("quickstart", "recipes/pd_star.yaml", str(tmp_path), "no-such-recipe"):
+        plain, parsed = pdforge("validate", source), pdforge("validate", source, "--format", "text")
+        assert (plain.returncode, plain.stdout, plain.stderr) == (parsed.returncode, parsed.stdout, parsed.stderr)
 
 
 def test_pydantic_asks_the_module_that_finds_no_plugins() -> None:
@@ -96,8 +102,9 @@ def test_output_that_cannot_be_written_is_no_success() -> None:
     assert done.returncode != 0
 
 
-def test_a_closed_pipe_is_quiet() -> None:
-    command = f"{sys.executable} -m pdforge show pd_star | head -c 1"
+@pytest.mark.parametrize("arguments", ["show pd_star", "validate recipes --format text", "validate recipes"])
+def test_a_closed_pipe_is_quiet(arguments: str) -> None:
+    command = f"{sys.executable} -m pdforge {arguments} | head -c 1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr == ""
 
