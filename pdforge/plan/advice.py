@@ -37,10 +37,12 @@ def advice(plan: Plan, root: Path) -> list[Advice]:
 
 
 def place_advice(plans: Iterable[Plan], loaded: Iterable[LoadedRecipe], root: Path) -> list[Diagnostic]:
-    """Findings on the plans of these recipes, each once, in their order."""
-    pairs = zip(plans, loaded, strict=True)
-    found = [each.at(one.place(each.field)) for plan, one in pairs for each in advice(plan, root)]
-    return list(dict.fromkeys(found))
+    """Findings on the plans of these recipes that no comment in them ignores, each once, in their order."""
+    found: dict[Diagnostic, None] = {}
+    for plan, one in zip(plans, loaded, strict=True):
+        placed = [each.at(one.place(each.field)) for each in advice(plan, root)]
+        found |= dict.fromkeys(one.suppressions.apply(placed))
+    return list(found)
 
 
 def _walltime(plan: Plan, root: Path) -> Iterator[Advice]:

@@ -37,6 +37,8 @@ class LoadedRecipe:
     warnings: list[Diagnostic]
     tree: Mapping = field(repr=False, compare=False)
     """Where every value was written."""
+    suppressions: Suppressions = field(default_factory=Suppressions, repr=False, compare=False)
+    """What the comments of its files ignore; `warnings` are without it."""
 
     @property
     def name(self) -> str:
@@ -99,7 +101,7 @@ def load_document(
     # only a whole file, as it stands, can say that a comment has nothing to ignore
     unused = [] if variants or overrides else suppressions.unused(document.name)
     return [
-        LoadedRecipe(recipe, name, document.name, _ordered([*results[name][1], *unused]), trees[name])
+        LoadedRecipe(recipe, name, document.name, _ordered([*results[name][1], *unused]), trees[name], suppressions)
         for name, recipe in recipes.items()
     ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.recipe.reader import Document
-from pdforge.recipe.rules import RULES
+from pdforge.recipe.rules import PLANNING, RULES
 
 _COMMENT = re.compile(r"(?:^|\s)#\s*pdforge:\s*ignore\b(?P<codes>\[[^\]]*\])?\s*(?P<reason>.*)$")
 _FORM = "write `# pdforge: ignore[CODE] because REASON`"
@@ -37,7 +37,7 @@ class Suppressions:
 
     def _add(self, match: re.Match[str], place: Place) -> None:
         codes = {code.strip() for code in (match["codes"] or "")[1:-1].split(",")} - {""}
-        unknown = sorted(codes - RULES.keys())
+        unknown = sorted(codes - RULES.keys() - PLANNING.keys())
         if not codes or unknown:
             what = f"ignores {unknown[0]}, which is no rule" if unknown else "names no rule"
             self._fault(f"the comment {what}", place)
@@ -61,12 +61,15 @@ class Suppressions:
         return kept
 
     def unused(self, file: str) -> list[Diagnostic]:
-        """Warnings about the comments of a file that had nothing to ignore; for when all its recipes are checked."""
+        """Warnings about the comments of a file that had nothing to ignore; for when all its recipes are checked.
+
+        Comments on what only a plan finds are left out: a recipe alone does not tell.
+        """
         return [
             Diagnostic(
                 "PD011", Severity.WARNING, f"nothing on this line is found by {code}", place, "delete the comment"
             )
             for (name, line), codes in self.codes.items()
             for code, place in sorted(codes.items())
-            if name == file and (name, line, code) not in self.used
+            if name == file and code in RULES and (name, line, code) not in self.used
         ]

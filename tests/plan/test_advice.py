@@ -121,6 +121,15 @@ def test_plan_and_submit_say_it_with_its_code(plans: MakePlans, recipe: Path, tm
     assert "going on from step 16: the learning rate follows wsd" in planned.stdout
     assert "PD171" in pdforge("plan", str(recipe), *chosen, "--json").stdout
     assert TOPICS["PD171"].title in pdforge("explain", "PD171").stdout
+    answered = recipe.with_name("answered.yaml")
+    answered.write_text(
+        "extends: small.yaml\ntraining: {steps: 30, tokens: null}  # pdforge: ignore[PD171] because so\n"
+    )
+    silent = pdforge("plan", str(answered), "--root", str(root), "-v", "pd")
+    assert silent.returncode == 0, silent.stderr
+    assert "30 steps" in silent.stdout
+    assert "PD171" not in silent.stdout
+    assert "PD011" not in silent.stdout
 
 
 def test_a_finished_plan_says_nothing(plans: MakePlans, tmp_path: Path) -> None:
