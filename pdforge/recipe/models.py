@@ -4,7 +4,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pdforge.recipe.parts.after import Evaluate, EvaluationTask, Expectation, Export, Finetune, Instructions
+from pdforge.recipe.parts.after import (
+    Evaluate,
+    EvaluationTask,
+    Expectation,
+    Export,
+    Finetune,
+    HuggingFaceConversations,
+    Instructions,
+    JsonLinesConversations,
+    ParquetConversations,
+    StandardLibraryConversations,
+)
 from pdforge.recipe.parts.architecture import (
     Architecture,
     HuggingFaceWeights,
@@ -103,11 +114,13 @@ __all__ = [
     "Expectation",
     "Export",
     "Finetune",
+    "HuggingFaceConversations",
     "HuggingFaceCorpus",
     "HuggingFaceTeacher",
     "HuggingFaceWeights",
     "Initialise",
     "Instructions",
+    "JsonLinesConversations",
     "JsonLinesCorpus",
     "LearningRateConstant",
     "LearningRateCosine",
@@ -125,6 +138,7 @@ __all__ = [
     "OfflineLogits",
     "OnlineLogits",
     "Parallelism",
+    "ParquetConversations",
     "ParquetCorpus",
     "Period",
     "PretrainedHere",
@@ -135,6 +149,7 @@ __all__ = [
     "ScheduledTemperature",
     "Source",
     "SourceCorpus",
+    "StandardLibraryConversations",
     "StandardLibraryCorpus",
     "Student",
     "Teacher",

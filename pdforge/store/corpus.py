@@ -24,6 +24,7 @@ from pdforge.recipe.models import (
     TextCorpus,
 )
 from pdforge.store import readers
+from pdforge.store.conversations import conversation, docstring_conversations
 from pdforge.store.files import filesystem_of
 
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3"}
@@ -43,13 +44,16 @@ Unit = Callable[[], Iterator[str]]
 """Reads a piece of a corpus, such as a file, from its start: documents that are not blank."""
 
 
-def units(corpora: Sequence[Corpus]) -> list[Unit]:
+def units(corpora: Sequence[Corpus], *, conversations: bool = False) -> list[Unit]:
     """The corpora in pieces that can be read apart; end to end, they are `documents`.
+
+    Of `conversations` the corpora's `text` is the key of the turns, and a document is one of
+    `pdforge.store.conversations`.
 
     Raises:
         EnvironmentFault: a pattern matches no file, or its place cannot be listed.
     """
-    return [_documents_of(unit) for corpus in corpora for unit in _units(corpus)]
+    return [_documents_of(unit) for corpus in corpora for unit in _units(corpus, conversations)]
 
 
 def unit_count(corpora: Sequence[Corpus]) -> int | None:
@@ -71,16 +75,20 @@ class WeightedUnits:
         return chain.from_iterable(unit() for unit in self.units)
 
 
-def sources(corpora: Sequence[Corpus]) -> list[WeightedUnits]:
-    """The sources of a mixture; other corpora follow each other as one source. Raises as `units`."""
+def sources(corpora: Sequence[Corpus], *, conversations: bool = False) -> list[WeightedUnits]:
+    """The sources of a mixture; other corpora follow each other as one source. Arguments and errors as of `units`."""
     if len(corpora) == 1 and isinstance(corpora[0], MixtureCorpus):
         mixed = corpora[0].sources
         total = sum(source.weight for source in mixed)
         return [
-            WeightedUnits(f"source {number} of the corpus", source.weight / total, units([source.corpus]))
+            WeightedUnits(
+                f"source {number} of the corpus",
+                source.weight / total,
+                units([source.corpus], conversations=conversations),
+            )
             for number, source in enumerate(mixed, start=1)
         ]
-    return [WeightedUnits("the corpus", 1.0, units(corpora))]
+    return [WeightedUnits("the corpus", 1.0, units(corpora, conversations=conversations))]
 
 
 def documents(corpora: Sequence[Corpus]) -> Iterator[str]:
@@ -114,15 +122,19 @@ def _documents_of(unit: Unit) -> Unit:
     return read
 
 
-def _units(corpus: Corpus) -> list[Unit]:
+def _units(corpus: Corpus, conversations: bool = False) -> list[Unit]:
+    document = conversation if conversations else readers.text
     if isinstance(corpus, MixtureCorpus):
-        return [unit for source in corpus.sources for unit in _units(source.corpus)]
+        return [unit for source in corpus.sources for unit in _units(source.corpus, conversations)]
     if isinstance(corpus, StandardLibraryCorpus):
-        return [lambda: (data.decode() for _, data in _standard_library(corpus.bytes))]
+        files = partial(_standard_library, corpus.bytes)
+        if conversations:
+            return [lambda: docstring_conversations(files())]
+        return [lambda: (data.decode() for _, data in files())]
     if isinstance(corpus, HuggingFaceCorpus):
-        return readers.dataset(corpus)
+        return readers.dataset(corpus, document)
     filesystem, sizes = _matches(corpus.path)
-    return [partial(_texts, filesystem, files, corpus) for files in _grouped(sizes)]
+    return [partial(_texts, filesystem, files, corpus, document) for files in _grouped(sizes)]
 
 
 def _unit_count(corpus: Corpus) -> int | None:
@@ -139,15 +151,18 @@ def _unit_count(corpus: Corpus) -> int | None:
 
 
 def _texts(
-    filesystem: Any, files: Sequence[str], corpus: TextCorpus | JsonLinesCorpus | ParquetCorpus
+    filesystem: Any,
+    files: Sequence[str],
+    corpus: TextCorpus | JsonLinesCorpus | ParquetCorpus,
+    document: readers.Document,
 ) -> Iterator[str]:
     for path in files:
         if isinstance(corpus, TextCorpus):
             yield from readers.plain_text(filesystem, path)
         elif isinstance(corpus, JsonLinesCorpus):
-            yield from readers.json_lines(filesystem, path, corpus.text)
+            yield from readers.json_lines(filesystem, path, corpus.text, document)
         else:
-            yield from readers.parquet(filesystem, path, corpus.text)
+            yield from readers.parquet(filesystem, path, corpus.text, document)
 
 
 def _grouped(sizes: dict[str, int]) -> Iterator[list[str]]:

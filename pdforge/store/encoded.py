@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from pdforge.errors import StoreDamaged, StoreError, StoreMissing
+from pdforge.store.chat import ChatEncoder
 from pdforge.store.encoder import Encoder
 from pdforge.store.files import Folder
 from pdforge.store.shards import ShardReader, write_shard_file
@@ -93,7 +94,7 @@ class EncodedText:
         reader = self._opened(_unit_name(unit))
         return None if reader is None else int(reader.meta["parts"])
 
-    def encode(self, unit: int, documents: Iterable[str], encoder: Encoder) -> Iterator[int]:
+    def encode(self, unit: int, documents: Iterable[str], encoder: Encoder | ChatEncoder) -> Iterator[int]:
         """Write the parts of a unit that are missing, and yield the number of parts so far after each."""
         number = 0
         for texts in _grouped(documents, PART_BYTES):
@@ -103,7 +104,7 @@ class EncodedText:
             yield number
         write_shard_file(self._folder / _unit_name(unit), [], {"key": self._key, "parts": number})
 
-    def _write(self, name: str, texts: list[str], encoder: Encoder) -> None:
+    def _write(self, name: str, texts: list[str], encoder: Encoder | ChatEncoder) -> None:
         rows = [row for batch in _grouped(texts, _BATCH_BYTES) for row in encoder.encode(batch)]
         data = [text.encode() for text in texts]
         columns = (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pdforge.errors import EnvironmentFault, StoreError
 from pdforge.recipe.models import Corpus, PretrainedTokenizer, Tokenizer, TrainedTokenizer
 from pdforge.store.corpus import sources
+from pdforge.store.tokens import StoredDtype
 
 SEPARATOR = "<|endoftext|>"
 """Of a trained tokenizer; its id is 0."""
@@ -64,20 +65,20 @@ class Encoder:
     def __init__(self, source: bytes, tokenizer: Tokenizer) -> None:
         library = _library()
         try:
-            self._model = library.Tokenizer.from_str(source.decode())
+            self.model = library.Tokenizer.from_str(source.decode())
         except Exception as error:  # the library raises bare Exception for whatever it cannot parse
             raise StoreError(f"not a tokenizer.json: {error}", remedy="check `data.tokenizer.path`") from error
-        self._model.no_truncation()
-        self._model.no_padding()
-        self._model.encode_special_tokens = True
+        self.model.no_truncation()
+        self.model.no_padding()
+        self.model.encode_special_tokens = True
         separator = SEPARATOR if isinstance(tokenizer, TrainedTokenizer) else tokenizer.separator
-        found = self._model.token_to_id(separator)
+        found = self.model.token_to_id(separator)
         if found is None:
             raise StoreError(
                 f"the tokenizer has no token {separator!r}", remedy="set `data.tokenizer.separator` to one that it has"
             )
         self.separator: int = found
-        size = max(self._model.get_vocab(with_added_tokens=True).values()) + 1
+        size = max(self.model.get_vocab(with_added_tokens=True).values()) + 1
         self.vocabulary: int = tokenizer.vocabulary or size
         if self.vocabulary < size:
             raise StoreError(
@@ -85,12 +86,13 @@ class Encoder:
                 remedy=f"set it to {size} or more, or leave it out",
             )
         self.dtype: np.dtype[Any] = np.dtype("<u2" if self.vocabulary <= 1 << 16 else "<u4")
+        self.stored: StoredDtype = "uint16" if self.vocabulary <= 1 << 16 else "uint32"
 
     def encode(self, texts: Sequence[str]) -> list[NDArray[Any]]:
         """The ids of each document, in the store's dtype."""
         pieces = [list(_pieces(text)) for text in texts]
         flat = [piece for document in pieces for piece in document]
-        encoded = iter(self._model.encode_batch_fast(flat, add_special_tokens=False))
+        encoded = iter(self.model.encode_batch_fast(flat, add_special_tokens=False))
         first = np.array([self.separator], self.dtype)
         # a list of ids becomes an array at once: loops over ids in Python cost as much as the encoding
         return [

@@ -21,6 +21,16 @@ _READ_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 _PARQUET_ROWS = 1024
 """Rows that are decoded at once."""
 
+Document = Callable[[Any, str, str, list[str]], str]
+"""Makes a document of a row's value, whose key, place and neighbouring keys are for the message of a StoreError."""
+
+
+def text(value: Any, key: str, place: str, keys: list[str]) -> str:
+    """The value as it is; raises StoreError (not text)."""
+    if not isinstance(value, str):
+        raise StoreError(f"{place}: {key!r} is not text", remedy=_set_text(keys))
+    return value
+
 
 def plain_text(filesystem: Any, path: str) -> Iterator[str]:
     """The whole file as one document; raises EnvironmentFault (unreadable), StoreError (not UTF-8)."""
@@ -36,7 +46,7 @@ def plain_text(filesystem: Any, path: str) -> Iterator[str]:
         raise StoreError(f"{path}:{line}: not UTF-8: byte 0x{data[error.start]:02x}") from error
 
 
-def json_lines(filesystem: Any, path: str, key: str) -> Iterator[str]:
+def json_lines(filesystem: Any, path: str, key: str, document: Document = text) -> Iterator[str]:
     """`key` of every row; raises EnvironmentFault (unreadable), StoreError (not such rows: names the line)."""
     with _opened(filesystem, path) as file:
         lines = enumerate(file, start=1)
@@ -48,10 +58,10 @@ def json_lines(filesystem: Any, path: str, key: str) -> Iterator[str]:
             except _READ_ERRORS as error:
                 raise unreadable(path, error) from error
             if line.strip():
-                yield _of_line(line, key, f"{path}:{number}")
+                yield _of_line(line, key, f"{path}:{number}", document)
 
 
-def parquet(filesystem: Any, path: str, key: str) -> Iterator[str]:
+def parquet(filesystem: Any, path: str, key: str, document: Document = text) -> Iterator[str]:
     """Column `key` of every row, a row group's pages at a time.
 
     Raises:
@@ -73,14 +83,14 @@ def parquet(filesystem: Any, path: str, key: str) -> Iterator[str]:
             for batch in table.iter_batches(_PARQUET_ROWS, columns=[key]):
                 for value in batch.column(0).to_pylist():
                     number += 1
-                    yield _text_of(value, key, f"{path}, row {number}", names)
+                    yield document(value, key, f"{path}, row {number}", names)
     except pyarrow.ArrowInvalid as error:
         raise StoreError(f"{path}: not Parquet: {error}", remedy="check the corpus's `kind` and `path`") from error
     except OSError as error:  # a damaged page too
         raise unreadable(path, error) from error
 
 
-def dataset(corpus: HuggingFaceCorpus) -> list[Callable[[], Iterator[str]]]:
+def dataset(corpus: HuggingFaceCorpus, document: Document = text) -> list[Callable[[], Iterator[str]]]:
     """A data set of the hub, or of a local folder, in the pieces that it is stored in; streamed.
 
     Raises:
@@ -100,12 +110,12 @@ def dataset(corpus: HuggingFaceCorpus) -> list[Callable[[], Iterator[str]]]:
 
     def piece(number: int) -> Iterator[str]:
         place = f"{corpus.path} ({corpus.split}), piece {number}"
-        return _rows(iter(found.shard(pieces, number)), place, corpus.text)
+        return _rows(iter(found.shard(pieces, number)), place, corpus.text, document)
 
     return [partial(piece, number) for number in range(pieces)]
 
 
-def _rows(rows: Iterator[dict[str, Any]], place: str, key: str) -> Iterator[str]:
+def _rows(rows: Iterator[dict[str, Any]], place: str, key: str, document: Document) -> Iterator[str]:
     for number in count(1):
         try:
             row = next(rows)
@@ -115,7 +125,7 @@ def _rows(rows: Iterator[dict[str, Any]], place: str, key: str) -> Iterator[str]
             raise unreadable(place, error) from error
         if key not in row:
             raise StoreError(f"{place}: no column {key!r}", remedy=_set_text(list(row)))
-        yield _text_of(row[key], key, f"{place}, row {number}", list(row))
+        yield document(row[key], key, f"{place}, row {number}", list(row))
 
 
 def unreadable(path: str, error: BaseException) -> EnvironmentFault:
@@ -123,7 +133,7 @@ def unreadable(path: str, error: BaseException) -> EnvironmentFault:
     return EnvironmentFault(f"{path}: cannot be read: {error}", remedy="check the corpus's `path` and its rights")
 
 
-def _of_line(line: bytes, key: str, place: str) -> str:
+def _of_line(line: bytes, key: str, place: str, document: Document) -> str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -132,17 +142,11 @@ def _of_line(line: bytes, key: str, place: str) -> str:
         raise StoreError(f"{place}: not a JSON object", remedy="a JSON Lines file has one object a line")
     if key not in row:
         raise StoreError(f"{place}: no key {key!r}", remedy=_set_text(list(row)))
-    return _text_of(row[key], key, place, list(row))
-
-
-def _text_of(value: Any, key: str, place: str, keys: list[str]) -> str:
-    if not isinstance(value, str):
-        raise StoreError(f"{place}: {key!r} is not text", remedy=_set_text(keys))
-    return value
+    return document(row[key], key, place, list(row))
 
 
 def _set_text(keys: list[str]) -> str:
-    return f"set the corpus's `text`; keys here: {', '.join(keys)}"
+    return f"set the corpus's `text`, or `messages` of conversations; keys here: {', '.join(keys)}"
 
 
 def _opened(filesystem: Any, path: str) -> Any:

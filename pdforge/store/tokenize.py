@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from pdforge.errors import StoreError, StoreMismatch, StoreMissing
+from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import Corpus, Tokenizer
 from pdforge.store import corpus as texts
+from pdforge.store.chat import ChatEncoder
 from pdforge.store.encoded import EncodedText
 from pdforge.store.encoder import Encoder, tokenizer_json
 from pdforge.store.files import Folder, publish, remove_leftovers
@@ -97,6 +99,7 @@ def build_token_store(
     validation_sequences: int,
     seed: int,
     identity: str,
+    chat: ChatFormat | None = None,
     progress: Progress | None = None,
     task: Task | None = None,
 ) -> TokenManifest:
@@ -105,6 +108,7 @@ def build_token_store(
     A source's text of a split is cut into sequences of tokens [i·L, (i+1)·L]: the last is the label of position L-1,
     and the first token of the next sequence. The held-out split takes the documents of lowest hash, so that identical
     documents are never in both. Sources of a mixture give sequences by their weights.
+    With `chat` the corpus is one of conversations, which it makes text of; the tokens then say which carry loss.
     `progress` receives `{"phase", "done", "total", "unit"}`, of task 0.
 
     Raises:
@@ -126,7 +130,7 @@ def build_token_store(
     source = _tokenizer(output, tokenizer, corpus, task, report)
     builder = _Builder(
         output=output,
-        encoder=Encoder(source, tokenizer),
+        encoder=ChatEncoder(source, tokenizer, chat) if chat else Encoder(source, tokenizer),
         tokenizer=tokenizer_hash(source),
         length=sequence_length,
         seed=seed,
@@ -135,7 +139,8 @@ def build_token_store(
         report=report,
     )
     try:
-        return builder.build(corpus, train_sequences, validation_sequences)
+        found_texts = texts.sources(corpus, conversations=chat is not None)
+        return builder.build(found_texts, train_sequences, validation_sequences)
     except StoreError:
         # Task 0 takes the encoded text away when the store is whole; another may be late, or write what is there.
         found = _finished(output, identity)
@@ -175,7 +180,7 @@ def _tokenizer(output: Path, tokenizer: Tokenizer, corpus: Sequence[Corpus], tas
 @dataclass(frozen=True)
 class _Builder:
     output: Path
-    encoder: Encoder
+    encoder: Encoder | ChatEncoder
     tokenizer: str
     length: int
     seed: int
@@ -183,8 +188,7 @@ class _Builder:
     task: Task
     report: Progress
 
-    def build(self, corpus: Sequence[Corpus], train: int, validation: int) -> TokenManifest:
-        found = texts.sources(corpus)
+    def build(self, found: Sequence[texts.WeightedUnits], train: int, validation: int) -> TokenManifest:
         shares = [source.share for source in found]
         sequences: dict[SplitName, list[int]] = {
             "train": shares_of(train, shares),
@@ -290,7 +294,7 @@ class _Builder:
             "separator": self.encoder.separator,
             "sequence_length": self.length,
             "seed": self.seed,
-            "dtype": self.encoder.dtype.name,
+            "dtype": self.encoder.stored,
             "shard_sequences": shard_sequences(self.length, self.encoder.dtype),
         }
         content = content_hash(facts, [train_sums, validation_sums])

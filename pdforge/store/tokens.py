@@ -22,6 +22,16 @@ TOKENIZER_FILE = "tokenizer.json"
 SplitName = Literal["train", "validation"]
 Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
 """tokens, positions."""
+LabelledBatch = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]
+"""tokens, positions, and whether a label carries loss."""
+
+StoredDtype = Literal["uint16", "uint32", "marked-uint32"]
+"""How a token is stored. Marked ones say more than their id: see below."""
+LEARNT = 1 << 31
+"""Mark of a token that carries loss where it is a label. Without marks every token does."""
+STARTS = 1 << 30
+"""Mark of a document's first token. Without marks a separator is one, and nothing else."""
+_ID = STARTS - 1
 
 
 class Split(Part):
@@ -49,7 +59,7 @@ class TokenManifest(Part):
     sequence_length: int
     """L: a sequence is L+1 tokens, the last of which is the first of the next one in its text."""
     seed: int
-    dtype: Literal["uint16", "uint32"]
+    dtype: StoredDtype
     shard_sequences: int
     train: Split
     validation: Split
@@ -87,6 +97,8 @@ class TokenSplit:
         self._manifest = manifest
         self._split: Split = getattr(manifest, name)
         self._shards = ShardSet(folder, self._split.shards)
+        self._marked = manifest.dtype == "marked-uint32"
+        self._dtype = np.dtype("<u2" if manifest.dtype == "uint16" else "<u4")
 
     def __len__(self) -> int:
         return self._split.sequences
@@ -105,11 +117,22 @@ class TokenSplit:
 
     def get_batch(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Batch:
         """`get` for B samples, stacked: [B, L+1] and [B, L]."""
+        tokens, positions, _ = self.get_labelled_batch(indices)
+        return tokens, positions
+
+    def get_labelled_batch(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> LabelledBatch:
+        """`get_batch`, and whether the label of each position carries loss: bool [B, L]."""
         length = self._manifest.sequence_length
-        tokens = np.empty((len(indices), length + 1), np.int32)
+        stored = np.empty((len(indices), length + 1), np.uint32)
         for row, index in enumerate(indices):
-            tokens[row] = self._row(int(index))
-        return tokens, positions_of(tokens[:, :-1], self._manifest.separator)
+            stored[row] = self._row(int(index))
+        if not self._marked:
+            tokens = stored.astype(np.int32)
+            starts = tokens[:, :-1] == self._manifest.separator
+            return tokens, positions_of(starts), np.ones((len(tokens), length), np.bool_)
+        starts = stored[:, :-1] & np.uint32(STARTS) != 0
+        learnt = stored[:, 1:] & np.uint32(LEARNT) != 0
+        return (stored & np.uint32(_ID)).astype(np.int32), positions_of(starts), learnt
 
     def verify(self, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Damage]:
         """Recompute every checksum of every shard; what does not hold."""
@@ -129,17 +152,17 @@ class TokenSplit:
             raise DamagedFileError(reader.name, str(error), block) from error
 
     def _parse(self, data: bytes | memoryview) -> NDArray[Any]:
-        row = np.frombuffer(data, np.dtype(self._manifest.dtype).newbyteorder("<"))
-        if len(row) != self._manifest.sequence_length + 1 or row.max() >= self._manifest.vocabulary:
+        row = np.frombuffer(data, self._dtype)
+        ids = row & np.uint32(_ID) if self._marked else row
+        if len(row) != self._manifest.sequence_length + 1 or ids.max() >= self._manifest.vocabulary:
             raise ValueError("not a sequence of this store")
         return row
 
 
-def positions_of(inputs: NDArray[np.int32], separator: int) -> NDArray[np.int32]:
-    """Positions int32 [B, L] of inputs [B, L]: 0 at each separator and in the first column, then counting up."""
-    column = np.arange(inputs.shape[1], dtype=np.int32)
-    starts = np.where(inputs == separator, column, 0)
-    return column - np.maximum.accumulate(starts, axis=1).astype(np.int32)
+def positions_of(starts: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Positions int32 [B, L], where documents start [B, L]: 0 there and in the first column, then counting up."""
+    column = np.arange(starts.shape[1], dtype=np.int32)
+    return column - np.maximum.accumulate(np.where(starts, column, 0), axis=1).astype(np.int32)
 
 
 class TokenStore:

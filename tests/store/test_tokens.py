@@ -120,7 +120,7 @@ def test_identical_documents_land_in_one_split(tmp_path):
 
 def test_positions_restart_at_documents_and_sequences():
     inputs = np.array([[7, 7, 0, 7, 0, 0, 7], [0, 7, 7, 7, 7, 7, 0]], np.int32)
-    assert positions_of(inputs, 0).tolist() == [[0, 1, 0, 1, 0, 0, 1], [0, 1, 2, 3, 4, 5, 0]]
+    assert positions_of(inputs == 0).tolist() == [[0, 1, 0, 1, 0, 0, 1], [0, 1, 2, 3, 4, 5, 0]]
 
 
 def test_positions_of_a_real_split(built):

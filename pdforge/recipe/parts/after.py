@@ -2,33 +2,81 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from pdforge.recipe.parts.base import Model
+from pdforge.recipe.parts.base import Model, by_default
 from pdforge.recipe.parts.training import Training
-from pdforge.recipe.units import Count, Real, Text
+from pdforge.recipe.units import Count, Real, Size, Text
 
 
-class Instructions(Model):
-    """Instructions with their answers: JSON Lines, one pair a row."""
+class JsonLinesConversations(Model):
+    """JSON Lines, one conversation a row; `.gz` and `.zst` are read as they are."""
 
+    kind: Literal["jsonl"] = "jsonl"
     path: Text
     """A file or glob, local or any fsspec URL (`s3://…`)."""
-    prompt: Text = "prompt"
-    """The key that holds the instruction, which carries no loss."""
-    response: Text = "response"
-    """The key that holds the answer: the loss is on its tokens only."""
+    messages: Text = "messages"
+    """The key that holds the turns: a list of `{role, content}`."""
+
+
+class ParquetConversations(Model):
+    """Parquet files, one conversation a row."""
+
+    kind: Literal["parquet"]
+    path: Text
+    """A file or glob, local or any fsspec URL (`s3://…`)."""
+    messages: Text = "messages"
+    """The column that holds the turns: a list of `{role, content}`."""
+
+
+class HuggingFaceConversations(Model):
+    """A data set of the Hugging Face hub, one conversation a row."""
+
+    kind: Literal["huggingface"]
+    path: Text
+    """A hub id such as `HuggingFaceTB/smoltalk`."""
+    name: Text | None = None
+    """Its configuration, where it has several."""
+    split: Text = "train"
+    """The split that conversations are taken from."""
+    revision: Text | None = None
+    """Git revision; without one the data may change under a finished run."""
+    messages: Text = "messages"
+    """The column that holds the turns: a list of `{role, content}`."""
+
+
+class StandardLibraryConversations(Model):
+    """Questions about the functions of Python's standard library, answered by their docstrings: conversations that
+    every machine has.
+    """
+
+    kind: Literal["python-stdlib"]
+    bytes: Size = 12_000_000
+    """Take source files, in a fixed pseudo-random order, until this many bytes are reached."""
+
+
+Instructions = Annotated[
+    JsonLinesConversations | ParquetConversations | HuggingFaceConversations | StandardLibraryConversations,
+    Field(discriminator="kind"),
+    BeforeValidator(by_default("kind", "jsonl")),
+]
+"""Conversations, one a row. Every one needs a turn of the assistant: these turns are what is learnt."""
 
 
 class Finetune(Model):
     """Supervised fine-tuning after pre-training; the paper takes 10B tokens of instructions and 10B of further text."""
 
     instructions: Instructions
-    """What is learnt."""
+    """The conversations. The loss is on the assistant's turns only."""
+    template: Text | None = None
+    """Chat template (Jinja, as transformers has it) that makes text of a conversation; by default the tokenizer's."""
     instruction_tokens: Count
-    """Tokens of instructions and answers."""
+    """Tokens of conversations, the assistant's and all others."""
+    epochs: Count = 1
+    """How often the conversations are read; `instruction_tokens` counts every time."""
     text_tokens: Count | None = None
-    """Tokens of further pre-training text that are mixed in; by default none."""
+    """Tokens of further pre-training text that are mixed in: those of `data` that `training` has not read. By default
+    none."""
     training: Training
     """How the student is trained; its tokens are the two above."""
 
