@@ -19,6 +19,8 @@ PRIVATE = 0o077
 
 TOKENS, TEACHERS, LOGITS = "tokens", "teachers", "logits"
 """Folders of the stages that several runs share, below the root; one stage directory per identity in each."""
+NODES = "nodes"
+"""Folder of what is known of failed nodes, below the root; one file a SLURM cluster."""
 TRAIN, EXPORT = "train", "export"
 """Stage directories of a run that no other shares, below it."""
 
@@ -33,6 +35,11 @@ class StageDirectory:
     """The directory of one stage, shared or of a run."""
 
     path: Path
+
+    @property
+    def root(self) -> Path:
+        """The storage root: every stage directory lies in a folder below it."""
+        return self.path.parent.parent
 
     @property
     def job(self) -> Path:
@@ -194,6 +201,11 @@ class RunDirectory:
     def postmortem(self) -> Path:
         """The bundle of `pdforge postmortem`: how its attempts failed, with what they left."""
         return self.path / "postmortem.tar.gz"
+
+
+def node_failures(root: Path, cluster: str) -> Path:
+    """How nodes of a SLURM cluster failed under runs below the root; a lock of the same name lies beside it."""
+    return root / NODES / f"{cluster}.json"
 
 
 def report_directory(root: Path, recipes: Iterable[str]) -> Path:

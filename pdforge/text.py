@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 UNKNOWN = "unknown"
@@ -46,3 +47,8 @@ def _scaled(number: float | None, units: tuple[tuple[str, float], ...], ones: st
             value = number / factor
             return f"{value:.3g}{unit}" if value < 999.5 else f"{value:,.0f}{unit}"
     return f"{number:,.0f}{ones}"
+
+
+def moment(seconds: float) -> str:
+    """Unix seconds as local time, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
 
 from pdforge.cli.options import JsonOption, RootOption
 from pdforge.layout import storage_root
+from pdforge.text import moment
 
 if TYPE_CHECKING:
     from pdforge.launch.status import RunStatus
@@ -67,7 +67,7 @@ def _print(runs: list[RunStatus]) -> None:
     for column in ("run", "state", "stages done", "last started"):
         table.add_column(column)
     for run in runs:
-        started = datetime.fromtimestamp(run.started or 0, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+        started = moment(run.started or 0)
         state = Text(run.state, style=STYLES[run.state])
         table.add_row(Text(run.path.name), state, f"{_done(run)} of {len(run.stages)}", started)
     Console(highlight=False, soft_wrap=True).print(table)

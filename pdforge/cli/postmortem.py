@@ -10,7 +10,8 @@ import typer
 from pdforge.cli.options import JsonOption, RootOption
 
 if TYPE_CHECKING:
-    from pdforge.launch.postmortem import FailedAttempt, Postmortem, StageReport
+    from pdforge.launch.failures import FailedAttempt
+    from pdforge.launch.postmortem import Postmortem, StageReport
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below the root.")
@@ -81,7 +82,8 @@ def _attempt(attempt: FailedAttempt) -> list[str]:
     if attempt.traceback:
         lines += ["stack", *(f"          {line}" for line in attempt.traceback.rstrip().splitlines())]
     if attempt.nodes:
-        lines.append(f"nodes     {', '.join(attempt.nodes)}")
+        failed = f"; failed: {', '.join(attempt.failed_nodes)}" if attempt.failed_nodes else ""
+        lines.append(f"nodes     {', '.join(attempt.nodes)}{failed}")
     if isinstance(attempt.sacct, dict):
         lines.append("sacct     " + ", ".join(f"{name} {value}" for name, value in attempt.sacct.items() if value))
     elif attempt.sacct:

@@ -132,6 +132,7 @@ def _confirm(text: str, *, yes: bool) -> None:
 
 def _submit_to_slurm(plans: list[Plan], root: Path, *, dry_run: bool, as_json: bool) -> None:
     from pdforge.launch.environment import require_secrets  # noqa: PLC0415 - as above
+    from pdforge.launch.exclusion import describe  # noqa: PLC0415
     from pdforge.launch.graph import dry_run as scripts  # noqa: PLC0415
     from pdforge.launch.graph import submit_graph  # noqa: PLC0415
 
@@ -143,13 +144,23 @@ def _submit_to_slurm(plans: list[Plan], root: Path, *, dry_run: bool, as_json: b
     stages = submit_graph(plans, root)
     runs = [root / plan.directory for plan in plans]
     if as_json:
-        rows = [{"title": stage.title, "state": stage.state, "jobs": stage.jobs} for stage in stages]
+        rows = [
+            {
+                "title": stage.title,
+                "state": stage.state,
+                "jobs": stage.jobs,
+                "avoided": [exclusion.node for exclusion in stage.avoided],
+            }
+            for stage in stages
+        ]
         typer.echo(json.dumps({"stages": rows, "runs": [str(run) for run in runs]}, indent=1))
         return
     width = max(len(stage.title) for stage in stages)
     for stage in stages:
         jobs = ", ".join(stage.jobs)
         typer.echo(f"{stage.title:{width}}  {stage.state}{f'  job {jobs}' if jobs else ''}")
+    for exclusion in {one.node: one for stage in stages for one in stage.avoided}.values():
+        typer.echo(f"node {exclusion.node} is avoided: {describe(exclusion)}; see `pdforge clusters nodes`")
     typer.echo("")
     _print_commands(runs, root)
 

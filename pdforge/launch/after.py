@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from pdforge.errors import ExitCode
 from pdforge.launch.budget import fruitless
+from pdforge.launch.exclusion import avoided_by_job, describe, excluded
 from pdforge.launch.join import begin, current, this_start
 from pdforge.launch.outcome import Outcome, judge
 from pdforge.launch.records import read_ranks, write_attempt
@@ -38,13 +41,15 @@ def main(stage: StageDirectory, code: int) -> int:
     if attempt.stop.exists():
         _run_hook(stage, "stopped")
         return ExitCode.STOPPED
+    if record.moves:
+        return _requeue(stage, code)
     if record.refused or _never_again(attempt, outcome):
         return _give_up(stage, outcome.error)
     if why := fruitless(stage, record.job):
         write_attempt(attempt, record.model_copy(update={"ended": time.time(), "refused": why}))
         return _give_up(stage, why)
     print(f"pdforge: {outcome.state}; the job is requeued. {outcome.error}", flush=True)
-    return _requeue(code)
+    return _requeue(stage, code)
 
 
 def _all_done(attempt: AttemptDirectory) -> bool:
@@ -63,13 +68,24 @@ def _give_up(stage: StageDirectory, why: str) -> int:
     return ExitCode.FINDINGS
 
 
-def _requeue(code: int) -> int:
+def _requeue(stage: StageDirectory, code: int) -> int:
+    """Ask for another start, on nodes that have not failed too often."""
     job, _ = this_start()
+    chosen, submission = avoided_by_job(stage), latest_submission(stage)
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())  # the requeue ends this process, which has a thing left to do
     asked = subprocess.run(["scontrol", "requeue", job], check=False)
     if asked.returncode:
         print(f"pdforge: scontrol requeue {job} failed: submit again to go on", flush=True)
         return code or ExitCode.FINDINGS
-    time.sleep(_WAIT_FOR_REQUEUE_S)  # the scheduler ends this process
+    if chosen and submission:  # only now: it is refused while the job runs
+        nodes = excluded(submission.profile, chosen)
+        subprocess.run(["scontrol", "update", f"jobid={job}", f"excnodelist={nodes}"], check=False)
+        why = "; ".join(f"{exclusion.node}: {describe(exclusion)}" for exclusion in chosen)
+        print(f"pdforge: it avoids {why}", flush=True)
+    deadline = time.monotonic() + _WAIT_FOR_REQUEUE_S
+    while not told.is_set() and time.monotonic() < deadline:
+        time.sleep(0.1)  # a handler runs in the main thread, which a wait for the event would hold
     return code or ExitCode.FINDINGS
 
 

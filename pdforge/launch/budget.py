@@ -24,7 +24,7 @@ def fruitless(stage: StageDirectory, job: str = "") -> str:
     reached, found = high_water(stage), list[AttemptDirectory]()
     for attempt in reversed(stage.all_attempts()):
         record = read_attempt(attempt)
-        if job and (record is None or record.job != job):
+        if job and (record is None or record.job != job or record.moves):
             continue
         if record is None or record.high_water < reached or not _counts(attempt, scheduled=bool(job)):
             break

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from pdforge.launch.environment import missing_secrets
+from pdforge.launch.exclusion import avoided, describe, exclusions, read_failures
+from pdforge.launch.scheduler import cluster_name
 from pdforge.launch.script import JobScript, Shape
 from pdforge.layout import StageDirectory
 from pdforge.plan.machine import Check
 from pdforge.plan.profile import Profile, visible_gpus
+from pdforge.text import moment
 
 _TIMEOUT_S = 60
 
@@ -25,7 +29,15 @@ def check_profile(profile: Profile, root: Path) -> list[Check]:
     if missing:
         remedy = "log in to a machine of the cluster"
         return [*checks, Check("scheduler", "missing", f"not found: {', '.join(missing)}", remedy)]
-    return [*checks, _partition(profile), _test_only(profile, root), _accounting(), *_container(profile)]
+    script = _script(profile, root)
+    return [
+        *checks,
+        _partition(profile),
+        _test_only(script),
+        _accounting(),
+        *_nodes(profile, root, script),
+        *_container(profile),
+    ]
 
 
 def _secrets(profile: Profile) -> list[Check]:
@@ -68,12 +80,16 @@ def _partition(profile: Profile) -> Check:
     )
 
 
-def _test_only(profile: Profile, root: Path) -> Check:
-    """sbatch itself says whether it would take a training job, and when that would start."""
+def _script(profile: Profile, root: Path) -> str:
+    """Of a training job; the root need not be there yet."""
     shape = Shape(profile.nodes, profile.processes_per_node)
     script = JobScript(StageDirectory(root / "check"), "check", profile, shape, root, root)
-    text = script.text().replace(f"#SBATCH --chdir={root / 'check'}\n", "")
-    done = _run(["sbatch", "--test-only"], text)
+    return script.text().replace(f"#SBATCH --chdir={root / 'check'}\n", "")
+
+
+def _test_only(script: str) -> Check:
+    """sbatch itself says whether it would take a training job, and when that would start."""
+    done = _run(["sbatch", "--test-only"], script)
     said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
     if done.returncode == 0:
         return Check("sbatch", "ok", said[-1].removeprefix("sbatch: ") if said else "accepted")
@@ -85,6 +101,20 @@ def _accounting() -> Check:
     if _run(["sacct", "-n", "-X", "-o", "JobID"]).returncode == 0:
         return Check("accounting", "ok", "sacct answers")
     return Check("accounting", "absent", "sacct does not answer: how a job ended is told from its files only")
+
+
+def _nodes(profile: Profile, root: Path, script: str) -> list[Check]:
+    """Nodes that jobs avoid because they failed, and those that they would if they could run without."""
+    cluster, now = cluster_name(), time.time()
+    known = exclusions(read_failures(root, cluster), profile, now) if cluster else []
+    kept = {exclusion.node for exclusion in avoided(root, profile, script, now)}
+    checks = []
+    for exclusion in known:
+        until, node = moment(exclusion.until), exclusion.node
+        what = f"avoided until {until}" if node in kept else "used, for the job could not run without it"
+        remedy = f"why: pdforge clusters nodes {profile.name}; to use it: pdforge clusters lift {profile.name} {node}"
+        checks.append(Check(f"node {node}", "absent", f"{what}: {describe(exclusion)}", remedy))
+    return checks
 
 
 def _container(profile: Profile) -> list[Check]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.launch.drive import WriteStage, write_runs
+from pdforge.launch.exclusion import Exclusion, avoided, excluded, learn
 from pdforge.launch.lock import is_locked
-from pdforge.launch.scheduler import control, is_answering, job_states
+from pdforge.launch.scheduler import cluster_name, control, held_jobs, is_answering, job_states
 from pdforge.launch.script import JobScript, shape_of
-from pdforge.launch.slurm import Executor, held_after
+from pdforge.launch.slurm import Executor, of_the_moment
 from pdforge.launch.submission import Submission, claim, describe_submitter, latest_submission
 from pdforge.layout import RunDirectory, StageDirectory
 from pdforge.plan.model import Plan, Stage, merged_stages
@@ -22,6 +23,9 @@ from pdforge.plan.profile import Profile
 
 StageState = Literal["submitted", "attached", "done"]
 TakeSnapshot = Callable[[RunDirectory], Path]
+
+_COMPILE_TIMEOUT_S = 5.0
+"""How long a submitter that lives may take to compile a stage after it has claimed it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class StageJob:
     state: StageState
     """`attached`: a job was there already."""
     jobs: list[str]
+    avoided: list[Exclusion] = field(default_factory=list)
+    """Nodes that its jobs do not use, because they failed."""
 
 
 def submit_graph(
@@ -78,6 +84,8 @@ class _Graph:
         self._own: list[str] = []
         """Jobs that this graph submitted."""
         self._attached: list[str] = []
+        self._avoided: dict[str, list[Exclusion]] = {}
+        """By key of a stage that this graph submitted."""
         self.stages: list[StageJob] = []
 
     def add(self, stage: Stage) -> None:
@@ -98,9 +106,26 @@ class _Graph:
                 submission = latest
             elif submission := self._submit(stage, directory, latest.number + 1 if latest else 1):
                 state = "submitted"
+        if state == "attached":
+            self._complete(stage, directory, submission)
+            self._attached += submission.jobs
         self._last[stage.key] = submission.job
-        self._attached += submission.jobs if state == "attached" else []
-        self.stages.append(StageJob(stage.title, state, submission.jobs))
+        self.stages.append(StageJob(stage.title, state, submission.jobs, self._avoided.get(stage.key, [])))
+
+    def _complete(self, stage: Stage, directory: StageDirectory, submission: Submission) -> None:
+        """Write what the job of another submitter will read, where that one was killed before it wrote it."""
+        deadline = time.monotonic() + _COMPILE_TIMEOUT_S
+        while not directory.job_json.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if directory.job_json.exists() or directory.done.exists():
+            return
+        if submission.profile != self._plan_of(stage).profile:
+            raise UsageError(
+                f"job {submission.job} of `{stage.title}`, which {submission.by} submitted with profile "
+                f"{submission.profile.name!r}, waits for its submitter, who is gone",
+                remedy=f"scancel {submission.job}, then submit again",
+            )
+        self._write_stage(stage, self._root)
 
     def release(self) -> None:
         """Let the jobs run: own ones, and those whose submitter may have died before it did this."""
@@ -112,20 +137,23 @@ class _Graph:
 
     def withdraw(self) -> None:
         """Cancel what this graph submitted: after a fault half of it must not run."""
-        if self._own:
-            with contextlib.suppress(EnvironmentFault):
-                control(["scancel", *self._own])
+        _cancel(self._own)
 
     def _submit(self, stage: Stage, directory: StageDirectory, number: int) -> Submission | None:
         """Submit held jobs, then see whether they are the ones that count; None where another process was quicker."""
-        plan = next(plan for plan in self._plans if any(one.key == stage.key for one in plan.stages))
+        plan = self._plan_of(stage)
         profile, run = plan.profile, RunDirectory(self._root / plan.directory)
         if plan.directory not in self._code:
             self._code[plan.directory] = self._snapshot(run)
         after = [self._last[key] for key in stage.needs if key in self._last]
+        if directory.all_attempts() and (cluster := cluster_name()):
+            learn(directory, cluster)
         jobs: list[str] = []
         for script in stage_scripts(stage, directory, profile, self._code[plan.directory], self._root):
-            jobs.append(Executor(script, jobs or after).submit_held())
+            chosen = avoided(self._root, profile, script.text(), time.time())
+            self._avoided[stage.key] = chosen
+            nodes = excluded(profile, chosen) if chosen else ""
+            jobs.append(Executor(script, jobs or after, nodes).submit_held())
             self._own.append(jobs[-1])
         submission = Submission(
             number=number,
@@ -138,13 +166,18 @@ class _Graph:
         )
         if claim(directory, submission):
             self._write_stage(stage, self._root)
+            # of a submitter that was killed before it could claim; one that lives is about to cancel them itself
+            _cancel([job for job in held_jobs(directory.path) if job not in jobs])
             return submission
-        control(["scancel", *jobs])
+        _cancel(jobs)
         self._own = [job for job in self._own if job not in jobs]
         for job in jobs:
             for file in directory.scheduler.glob(f"{job}_*"):
                 file.unlink(missing_ok=True)
         return None
+
+    def _plan_of(self, stage: Stage) -> Plan:
+        return next(plan for plan in self._plans if any(one.key == stage.key for one in plan.stages))
 
 
 def stage_scripts(stage: Stage, directory: StageDirectory, profile: Profile, code: Path, root: Path) -> list[JobScript]:
@@ -159,7 +192,8 @@ def stage_scripts(stage: Stage, directory: StageDirectory, profile: Profile, cod
 def dry_run(plans: Sequence[Plan], root: Path) -> list[tuple[str, list[str], str]]:
     """For every job that `submit_graph` would submit: title, the command's arguments, and the script, byte for byte.
 
-    Jobs that it would have to wait for stand there by their stages' titles. Nothing is written, nobody is asked.
+    Jobs that it would have to wait for stand there by their stages' titles. Nothing is written; SLURM is asked only
+    where nodes failed.
     """
     from pdforge.launch.snapshot import content_hash, package_files  # noqa: PLC0415 - as above
 
@@ -175,10 +209,19 @@ def dry_run(plans: Sequence[Plan], root: Path) -> list[tuple[str, list[str], str
         run = RunDirectory(root / plan.directory)
         for script in stage_scripts(stage, directory, plan.profile, run.code / code, root):
             name = f"{stage.title} (array)" if script.shape.array else stage.title
-            jobs.append((name, ["sbatch", *held_after(after)], script.text()))
+            chosen = avoided(root, plan.profile, script.text(), time.time())
+            options = of_the_moment(after, excluded(plan.profile, chosen) if chosen else "")
+            jobs.append((name, ["sbatch", *options], script.text()))
             after = [f"<{name}>"]
         last[stage.key] = after[0]
     return jobs
+
+
+def _cancel(jobs: Sequence[str]) -> None:
+    """Take jobs from the queue, those that are gone already aside."""
+    if jobs:
+        with contextlib.suppress(EnvironmentFault):
+            control(["scancel", *jobs])
 
 
 def _is_active(submission: Submission) -> bool:

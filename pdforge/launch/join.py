@@ -15,6 +15,7 @@ from submitit.slurm.slurm import SlurmJobEnvironment
 from pdforge.errors import EnvironmentFault
 from pdforge.launch.attempts import high_water, request_stop
 from pdforge.launch.budget import fruitless
+from pdforge.launch.exclusion import avoided_by_job, describe
 from pdforge.launch.records import STALLS_AFTER_S, AttemptRecord, read_attempt, write_attempt
 from pdforge.launch.submission import latest_submission
 from pdforge.layout import AttemptDirectory, StageDirectory, read_json
@@ -61,6 +62,7 @@ def begin(stage: StageDirectory) -> tuple[AttemptDirectory, AttemptRecord]:
     job, restart = this_start()
     environment = SlurmJobEnvironment()
     nodes = environment.hostnames
+    moves = _must_move(stage, nodes)
     record = AttemptRecord(
         executor="slurm",
         processes=environment.num_tasks,
@@ -71,7 +73,8 @@ def begin(stage: StageDirectory) -> tuple[AttemptDirectory, AttemptRecord]:
         job=job,
         restart=restart,
         nodes=nodes,
-        refused=fruitless(stage, job),
+        refused=moves or fruitless(stage, job),
+        moves=bool(moves),
         stalls_after=_limit(stage),
     )
     cancelled = any(
@@ -97,6 +100,21 @@ def current(stage: StageDirectory) -> tuple[AttemptDirectory, AttemptRecord] | N
 def this_start() -> tuple[str, int]:
     """Id of the SLURM job that this process is part of, and how often it was requeued."""
     return os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
+def _must_move(stage: StageDirectory, nodes: list[str]) -> str:
+    """Why the job must not run on the nodes that it was given; empty where it may.
+
+    SLURM starts a job again by itself where a node failed, and knows of no failures but the last. A job moves once in a
+    row: where that was of no use, it runs where it is.
+    """
+    previous = stage.all_attempts()
+    last = read_attempt(previous[-1]) if previous else None
+    if last and last.moves:
+        return ""
+    found = [exclusion for exclusion in avoided_by_job(stage) if exclusion.node in nodes]
+    told = "; ".join(f"node {exclusion.node}: {describe(exclusion)}" for exclusion in found)
+    return f"it moves to other nodes: {told}" if found else ""
 
 
 def array_share(processes: int) -> tuple[int, int]:

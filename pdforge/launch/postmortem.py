@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pdforge.launch.cause import Cause, Notice, find_cause, find_notices, told_by_scheduler
-from pdforge.launch.hang import read_sign
-from pdforge.launch.outcome import Outcome, judge_ranks, last_lines
+from pdforge.launch.failures import FailedAttempt, failed_attempts
 from pdforge.launch.progress import Progress
-from pdforge.launch.records import AttemptRecord, read_attempt, read_ranks
-from pdforge.launch.scheduler import Failure, accounting
 from pdforge.launch.status import StageStatus, stage_statuses
-from pdforge.launch.submission import latest_submission
-from pdforge.layout import AttemptDirectory, StageDirectory
+from pdforge.layout import StageDirectory
 from pdforge.plan.model import Plan, Stage
 
 _ADVICE = {
@@ -29,30 +23,6 @@ _ADVICE = {
     "error in the program": "the traceback says where; started again as it is, it may well fail again",
     "unknown": "read the log; where memory is short the kernel kills the largest process: `dmesg` tells",
 }
-
-
-@dataclass(frozen=True)
-class FailedAttempt:
-    """One attempt that failed, or that the scheduler ended, even where its ranks still saved."""
-
-    number: int
-    cause: Cause
-    error: str
-    remedy: str
-    """The error's own; may be empty."""
-    rank: int | None
-    """The first that failed; None: the attempt as a whole."""
-    step: int | None
-    """The last one in that rank's last sign of life, at most two seconds older than its end."""
-    traceback: str
-    """Of that rank: of its exception, else where its main thread was at its last sign of life."""
-    stacks: dict[int, str]
-    """By rank: where its main thread was at its last sign of life."""
-    nodes: list[str]
-    """Hosts."""
-    sacct: dict[str, str] | str | None
-    """Accounting's row of this start; text: why there is none; None: no job of SLURM."""
-    log: Path | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +70,7 @@ def examine(plan: Plan, root: Path) -> Postmortem:
 def _examine_stage(stage: Stage, root: Path, run: Path, status: StageStatus) -> StageReport:
     directory = StageDirectory(root / stage.directory)
     attempts = directory.all_attempts()
-    failed = _failed_attempts(directory, attempts, status)
+    failed = failed_attempts(directory, running=status.state == "running")
     progress = status.progress or Progress()
     last = failed[-1] if failed else None
     return StageReport(
@@ -117,106 +87,6 @@ def _examine_stage(stage: Stage, root: Path, run: Path, status: StageStatus) -> 
         advice=(last.remedy or _ADVICE[last.cause.kind]) if last else "",
         commands=_commands(stage, run, status, last),
     )
-
-
-def _failed_attempts(
-    directory: StageDirectory, attempts: Sequence[AttemptDirectory], status: StageStatus
-) -> list[FailedAttempt]:
-    records = {attempt.number: record for attempt in attempts if (record := read_attempt(attempt))}
-    rows = _accounting(records.values())
-    notices = find_notices(sorted(directory.scheduler.glob("*_log.out")))
-    submission = latest_submission(directory)
-    shared = submission is not None and submission.array is not None
-    found = []
-    for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
-        record, ranks = records.get(attempt.number), read_ranks(attempt)
-        if following is None and (status.state == "running" or directory.done.exists()):
-            continue
-        if shared and ranks and all(rank.state == "done" for rank in ranks):  # its part of an array's work
-            continue
-        if record and record.refused and not ranks:  # it did nothing
-            continue
-        after = records.get(following.number) if following else None
-        outcome, row, told = judge_ranks(attempt), _row(record, rows), _during(notices, record, after)
-        if outcome.state != "failed" and told_by_scheduler(row if isinstance(row, dict) else {}, told) is None:
-            continue
-        found.append(
-            _describe(
-                attempt,
-                outcome,
-                row=row,
-                notices=told,
-                outputs=_job_outputs(directory, record, after),
-            )
-        )
-    return found
-
-
-def _describe(
-    attempt: AttemptDirectory,
-    outcome: Outcome,
-    *,
-    row: dict[str, str] | str | None,
-    notices: list[Notice],
-    outputs: list[Path],
-) -> FailedAttempt:
-    record, ranks = read_attempt(attempt), read_ranks(attempt)
-    signs = {rank.rank: sign for rank in ranks if (sign := read_sign(attempt, rank.rank))}
-    guilty = next((rank for rank in ranks if rank.rank == outcome.rank), None)
-    said = next((rank.error.traceback for rank in ranks if rank.error and rank.error.suspects), "")
-    if guilty and guilty.error and not guilty.error.consequence:
-        said = guilty.error.traceback or said
-    sign = signs.get(outcome.rank) if outcome.rank is not None else None
-    tail = "\n".join(last_lines(file, 40) for file in [outcome.log, *outputs] if file)
-    hosts = dict.fromkeys(rank.process.host for rank in ranks)
-    return FailedAttempt(
-        number=attempt.number,
-        cause=find_cause(outcome, ranks, row=row if isinstance(row, dict) else None, notices=notices, log_tail=tail),
-        error=outcome.error or "its ranks were told to end, and did",
-        remedy=outcome.remedy,
-        rank=outcome.rank,
-        step=sign.step if sign else None,
-        traceback=said or (sign.stack if sign else ""),
-        stacks={rank: sign.stack for rank, sign in signs.items()},
-        nodes=record.nodes if record and record.nodes else list(hosts),
-        sacct=row,
-        log=outcome.log,
-    )
-
-
-def _accounting(records: Iterable[AttemptRecord]) -> dict[str, list[dict[str, str]]] | Failure:
-    """Rows of accounting by job, oldest start first."""
-    jobs = [record.job for record in records if record.job]
-    if not jobs:
-        return {}
-    answer = accounting(jobs)
-    if isinstance(answer, Failure):
-        return answer
-    return {job: [row for row in answer if row["JobIDRaw"] == job] for job in jobs}
-
-
-def _row(record: AttemptRecord | None, rows: dict[str, list[dict[str, str]]] | Failure) -> dict[str, str] | str | None:
-    if record is None or not record.job:
-        return None
-    if isinstance(rows, Failure):
-        return f"accounting cannot be asked: {rows.why}"
-    starts = rows[record.job]
-    return starts[record.restart] if record.restart < len(starts) else "accounting does not know this start"
-
-
-def _during(notices: list[Notice], record: AttemptRecord | None, after: AttemptRecord | None) -> list[Notice]:
-    """The notices between the start of an attempt and that of the next; SLURM's times are whole seconds."""
-    if record is None:
-        return []
-    end = after.started if after else float("inf")
-    return [notice for notice in notices if record.started - 1 <= notice.time <= end]
-
-
-def _job_outputs(stage: StageDirectory, record: AttemptRecord | None, after: AttemptRecord | None) -> list[Path]:
-    """Output of the job's batch step, to which each start appends: its end is that of the last one only."""
-    if record is None or not record.job or (after and after.job == record.job):
-        return []
-    return sorted(stage.scheduler.glob(f"{record.job}_*log.out"))
 
 
 def _commands(stage: Stage, run: Path, status: StageStatus, last: FailedAttempt | None) -> list[str]:

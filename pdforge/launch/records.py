@@ -44,6 +44,8 @@ class RankRecord(BaseModel):
 
     rank: int
     process: ProcessId
+    node: str = ""
+    """SLURM: the name of its node, which need not be that of its host."""
     state: RankState
     exit_code: int | None = None
     error: RankError | None = None
@@ -87,7 +89,9 @@ class AttemptRecord(BaseModel):
     ended: float | None = None
     """SLURM: when the batch step saw its last rank end; unix seconds."""
     refused: str = ""
-    """Why no work was done in it, nor will be by itself."""
+    """Why no work was done in it."""
+    moves: bool = False
+    """SLURM: no work was done because it came upon nodes to avoid; the job is requeued without them."""
 
     @property
     def driven_elsewhere(self) -> bool:

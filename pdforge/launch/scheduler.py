@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 from pdforge.errors import EnvironmentFault
@@ -57,6 +60,48 @@ def accounting(jobs: Iterable[str]) -> list[dict[str, str]] | Failure:
         return answer
     rows = [dict(zip(columns, line.split("|"), strict=True)) for line in answer.splitlines() if line]
     return sorted(rows, key=lambda row: row["Start"])
+
+
+def held_jobs(folder: Path) -> list[str]:
+    """Ids of this user's held jobs whose working directory is `folder`; none where SLURM cannot be asked."""
+    answer = _ask(["squeue", "-h", "--me", "-t", "PENDING", "-o", "%F|%r|%Z"])
+    if isinstance(answer, Failure):
+        return []
+    rows = [line.split("|", 2) for line in answer.splitlines() if line]
+    return list(dict.fromkeys(job for job, reason, where in rows if reason == "JobHeldUser" and where == str(folder)))
+
+
+def node_events(nodes: Sequence[str], start: str, end: str) -> list[str]:
+    """Those of the nodes that accounting saw fail between two of its times, the end included; none where it is silent.
+
+    `sacct` itself does not say which node of a job failed.
+    """
+    try:
+        last = datetime.fromisoformat(end) + timedelta(seconds=1)
+        since = datetime.fromisoformat(start)
+    except ValueError:  # `Unknown`
+        return []
+    command = ["sacctmgr", "-n", "-P", "list", "event", f"nodes={','.join(nodes)}", f"start={start}"]
+    answer = _ask([*command, "format=NodeName,TimeStart,State"])
+    if isinstance(answer, Failure):
+        return []
+    rows = [line.split("|") for line in answer.splitlines() if line]
+    return sorted(
+        {
+            node
+            for node, when, state in rows
+            if state.startswith(("DOWN", "FAIL")) and since <= datetime.fromisoformat(when) <= last
+        }
+    )
+
+
+def cluster_name() -> str | None:
+    """SLURM's own name of the cluster; None where it cannot be asked."""
+    if name := os.environ.get("SLURM_CLUSTER_NAME"):  # inside a job
+        return name
+    answer = _ask(["scontrol", "show", "config"])
+    lines = [] if isinstance(answer, Failure) else answer.splitlines()
+    return next((line.partition("=")[2].strip() for line in lines if line.startswith("ClusterName")), None)
 
 
 def is_answering() -> str:

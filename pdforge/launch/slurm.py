@@ -21,10 +21,12 @@ class Executor(submitit.SlurmExecutor):  # type: ignore[misc]
     Held: it must neither start before its pickle has its name, nor before it is known to be the one job of its stage.
     """
 
-    def __init__(self, script: JobScript, after: Sequence[str]) -> None:
+    def __init__(self, script: JobScript, after: Sequence[str], avoided: str = "") -> None:
+        """`after`: ids of jobs; `avoided`: nodes, for `--exclude`."""
         super().__init__(script.directory.scheduler)
         self._script = script
         self._after = after
+        self._avoided = avoided
 
     def submit_held(self) -> str:
         """The id of the job, which waits for `scontrol release`.
@@ -52,9 +54,10 @@ class Executor(submitit.SlurmExecutor):  # type: ignore[misc]
         return self._script.text()
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        return ["sbatch", *held_after(self._after), str(submission_file_path)]
+        return ["sbatch", *of_the_moment(self._after, self._avoided), str(submission_file_path)]
 
 
-def held_after(jobs: Sequence[str]) -> list[str]:
+def of_the_moment(after: Sequence[str], avoided: str = "") -> list[str]:
     """The options of sbatch that depend on the moment: everything else stands in the script."""
-    return ["--hold", *([f"--dependency=afterok:{':'.join(jobs)}"] if jobs else [])]
+    dependency = [f"--dependency=afterok:{':'.join(after)}"] if after else []
+    return ["--hold", *dependency, *([f"--exclude={avoided}"] if avoided else [])]

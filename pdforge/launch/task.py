@@ -76,7 +76,13 @@ class _Rank:
         self._log = log
         self._settled = threading.Lock()
         """Taken by whoever says how the rank ended, and never given back: the other waits until the process is gone."""
-        self._record = RankRecord(rank=rank, process=ProcessId.of(os.getpid()), state="running", started=time.time())
+        self._record = RankRecord(
+            rank=rank,
+            process=ProcessId.of(os.getpid()),
+            node=os.environ.get("SLURMD_NODENAME", ""),
+            state="running",
+            started=time.time(),
+        )
         self._watchdog = Watchdog(
             attempt,
             rank,

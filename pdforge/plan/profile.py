@@ -85,6 +85,10 @@ class Profile(Model):
     """SLURM: features that the nodes must have."""
     exclude: tuple[Text, ...] = ()
     """SLURM: nodes never to use."""
+    exclude_after: Annotated[int, BeforeValidator(parse_count), Field(ge=0)] = 2
+    """SLURM: failures of one node, within `exclude_for` of each other, after which jobs avoid it; 0: never."""
+    exclude_for: Duration = 24 * 3600
+    """SLURM: how long after its last failure such a node is avoided."""
     setup: tuple[Text, ...] = ()
     """SLURM: shell lines that run on the first node before the ranks start (`module load cuda`)."""
     environment: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,74 @@
+"""A node that fails twice is avoided: by the job that it ended, by new jobs, until somebody says that it is well."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pdforge.launch.records import read_attempt
+from tests.slurm.conftest import Cluster, User, can_account, wait_for
+
+
+def kill_the_node_of(user: User, cluster: Cluster, step: int) -> str:
+    """Kill the node that `train` computes on once it has done a step; it is back at once. Its name."""
+    user.wait_for_step(step)
+    record = read_attempt(user.train.all_attempts()[-1])
+    assert record is not None
+    (node,) = record.nodes
+    cluster.script("kill-node", node)
+    cluster("scontrol", "update", f"nodename={node}", "state=down", "reason=killed")
+    cluster.script("start-node", node)
+    return node
+
+
+def resize(user: User, nodes: int) -> None:
+    """Have the profile ask for so many nodes."""
+    user.profile()
+    file = user.folder / "clusters.yaml"
+    file.write_text(file.read_text().replace("nodes: 2", f"nodes: {nodes}\n  processes_per_node: {3 - nodes}"))
+
+
+@pytest.mark.skipif(not can_account(), reason="which node failed is asked of accounting, which is not installed here")
+def test_a_job_moves_from_a_node_that_failed_twice(user: User, cluster: Cluster) -> None:
+    resize(user, 1)
+    user.count(train={"steps": 60, "delay": 0.2})
+    user.submit()
+    job = user.job()
+    first = kill_the_node_of(user, cluster, 5)
+    other = {"n1": "n2", "n2": "n1"}[first]
+    # so that SLURM, which knows nothing of the failures, comes back to it
+    cluster("scontrol", "update", f"nodename={other}", "state=drain", "reason=test")
+    assert wait_for(lambda: len(user.train.all_attempts()) == 2, 60), user.describe()
+    assert kill_the_node_of(user, cluster, 12) == first
+    assert "no node of pdforge is avoided" in user.pdforge("clusters", "nodes", "two"), "nobody has looked yet"
+    cluster("scontrol", "update", f"jobid={job}", f"excnodelist={other}")
+    cluster("scontrol", "update", f"nodename={other}", "state=resume")
+    user.wait_for_end(180)
+    assert user.train.done.exists(), user.describe()
+    records = [read_attempt(attempt) for attempt in user.train.all_attempts()]
+    assert [record.nodes for record in records if record] == [[first], [first], [first], [other]], user.describe()
+    assert [record.moves for record in records if record] == [False, False, True, False]
+    assert {record.job for record in records if record} == {job}
+
+    told = user.pdforge("clusters", "nodes", "two")
+    assert f"{first}: avoided until" in told
+    assert f"pdforge clusters lift two {first}" in told
+    assert "avoided until" in user.pdforge("clusters", "check", "two")
+    user.count(train={"steps": 3})
+    dry = user.pdforge("submit", "--cluster", "two", user.recipe, "--set", "training.seed=5", "--dry-run")
+    assert f"--exclude={first}" in dry
+    said = user.pdforge("submit", "--cluster", "two", user.recipe, "--set", "training.seed=5")
+    assert f"node {first} is avoided: 2 failures (node)" in said
+    user.wait_for_end()
+    newest = max(user.root.glob("*/train"), key=lambda path: path.stat().st_mtime)
+    assert json.loads((newest / "attempts" / "0001" / "attempt.json").read_text())["nodes"] == [other]
+
+    resize(user, 2)  # a job that cannot do without it
+    assert "could not run without it" in user.pdforge("clusters", "check", "two")
+    dry = user.pdforge("submit", "--cluster", "two", user.recipe, "--set", "training.seed=6", "--dry-run")
+    assert "--exclude" not in dry.partition("# train")[2].splitlines()[0]
+
+    assert f"used again: {first}" in user.pdforge("clusters", "lift", "two", first)
+    assert "no node of pdforge is avoided" in user.pdforge("clusters", "nodes", "two")
+    assert "nothing is held against n7" in user.pdforge("clusters", "lift", "two", "n7", code=2)
