@@ -208,6 +208,11 @@ def node_failures(root: Path, cluster: str) -> Path:
     return root / NODES / f"{cluster}.json"
 
 
+def measured_directory(root: Path, profile: str) -> Path:
+    """What finished stages have measured on a cluster profile: one small file a stage."""
+    return root / "measured" / profile
+
+
 def report_directory(root: Path, recipes: Iterable[str]) -> Path:
     """Where a report about the runs of these recipes goes."""
     return root / f"{'-'.join(dict.fromkeys(recipes))}-report"

@@ -63,7 +63,8 @@ def submit_command(
 
     Example: `pdforge submit --cluster slurm quickstart && pdforge status quickstart --watch`
     """
-    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.diagnostics import Severity  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415
     from pdforge.launch.saved import find_saved, last_saved  # noqa: PLC0415
     from pdforge.plan.advice import advice  # noqa: PLC0415
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
@@ -88,6 +89,8 @@ def submit_command(
         )
     require_runnable(plans)
     for each in dict.fromkeys(found for plan in plans for found in advice(plan, storage)):
+        if each.severity is Severity.ERROR:
+            raise UsageError(f"[{each.code}] {each.message}", remedy=each.help)
         typer.echo(f"warning[{each.code}]: {each.message}\n  help: {each.help}", err=True)
     if any(plan.profile.executor == "slurm" for plan in plans):
         _submit_to_slurm(plans, storage, dry_run=dry_run, as_json=as_json)

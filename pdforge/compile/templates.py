@@ -1,12 +1,13 @@
 """Jinja environments in which whatever a recipe says can only become data.
 
 Every `{{ expression }}` of a template is quoted by the target language's own rules, without exception and without a
-filter to forget: as a Python literal in Python files, as one word in shell scripts. What must appear as code is a
-`Name`, which holds identifiers and nothing else.
+filter to forget: as a Python literal in Python files, as one word in shell scripts, as text in Markdown and HTML. What
+must appear as code is a `Name`, which holds identifiers and nothing else.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shlex
@@ -20,7 +21,7 @@ import jinja2
 import pdforge
 from pdforge.errors import EnvironmentFault
 
-Language = Literal["python", "shell"]
+Language = Literal["python", "shell", "markdown", "html"]
 
 
 class Name:
@@ -63,7 +64,7 @@ def _environment(language: Language) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        # quoting is by `finalize`; HTML escaping would damage it
+        # quoting is by `finalize`, for every language
         autoescape=False,
     )
 
@@ -79,4 +80,15 @@ def _shell(value: Any) -> str:
     return shlex.quote(str(value))
 
 
-_QUOTE: dict[Language, Callable[[Any], str]] = {"python": _python, "shell": _shell}
+def _markdown(value: Any) -> str:
+    """One line of text in which nothing is markup."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(str(value).split(" ")).replace("\n", " "))
+
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>|#&]")
+_QUOTE: dict[Language, Callable[[Any], str]] = {
+    "python": _python,
+    "shell": _shell,
+    "markdown": _markdown,
+    "html": lambda value: html.escape(str(value)),
+}

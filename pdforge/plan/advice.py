@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pdforge.diagnostics import Diagnostic, Place
+from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.layout import StageDirectory
 from pdforge.plan.extension import Extension, find_extension
+from pdforge.plan.fitting import fit, ways_to_fit
 from pdforge.plan.jobs import TrainJob
 from pdforge.plan.model import Plan, Stage
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import LoadedRecipe
-from pdforge.recipe.rules.planning import LONGER, PLANNING, WALLTIME
+from pdforge.recipe.rules.planning import LONGER, PLANNING, TIGHT, TOO_LARGE, WALLTIME
 from pdforge.text import duration
 
 
@@ -26,14 +27,19 @@ class Advice(NamedTuple):
     message: str
     help: str
 
+    @property
+    def severity(self) -> Severity:
+        """An error keeps the plan from being submitted."""
+        return PLANNING[self.code].severity
+
     def at(self, place: Place) -> Diagnostic:
         """The finding, where its field was written."""
-        return Diagnostic(self.code, PLANNING[self.code].severity, self.message, place, self.help, self.field)
+        return Diagnostic(self.code, self.severity, self.message, place, self.help, self.field)
 
 
 def advice(plan: Plan, root: Path) -> list[Advice]:
     """Findings on a plan, beside those of its recipe."""
-    return [*_walltime(plan, root), *_longer(plan, root)]
+    return [*_walltime(plan, root), *_longer(plan, root), *_memory(plan, root)]
 
 
 def place_advice(plans: Iterable[Plan], loaded: Iterable[LoadedRecipe], root: Path) -> list[Diagnostic]:
@@ -98,6 +104,29 @@ def _longer(plan: Plan, root: Path) -> Iterator[Advice]:
         field = "training.steps" if training.steps else "training.tokens" if training.tokens else "data.train_tokens"
         helping = "it is trained from its first step, as another run"
         yield Advice(LONGER, field, _said(extension), helping)
+
+
+def _memory(plan: Plan, root: Path) -> Iterator[Advice]:
+    offered = plan.profile.memory_of_a_gpu
+    if offered is None or plan.profile.device != "cuda":
+        return
+    for stage in plan.stages:
+        job = stage.job
+        if not isinstance(job, TrainJob) or StageDirectory(root / stage.directory).done.is_file():
+            continue
+        found = fit(job, offered)
+        if not found.tight:
+            continue
+        part = "training" if stage.kind == "train" else "teacher.model.training"
+        ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, offered))
+        gib = float(1 << 30)
+        yield Advice(
+            TOO_LARGE if found.never else TIGHT,
+            f"{part}.batch.micro",
+            f"{stage.title} needs about {found.memory.total / gib:.1f} GiB of a GPU's {offered / gib:.1f} GiB "
+            f"(profile {plan.profile.name}), micro batch {job.training.batch.micro}",
+            f"fits with {ways}" if ways else "spread the model over more GPUs, or take larger ones",
+        )
 
 
 def _said(extension: Extension) -> str:

@@ -7,14 +7,21 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pdforge.errors import UsageError
+from pdforge.plan.hardware import GPUS
 from pdforge.recipe.parts.base import Model
-from pdforge.recipe.units import Duration, Size, Text, parse_count
+from pdforge.recipe.units import Duration, Fraction, Real, Size, Text, parse_count
 
 Whole = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
 """A number of things, at least one."""
+
+
+def _known_gpu(name: str) -> str:
+    if name not in GPUS:
+        raise ValueError(f"one of {', '.join(GPUS)}; for another leave it out and set gpu_memory and peak_flops")
+    return name
 
 
 class Container(Model):
@@ -112,6 +119,25 @@ class Profile(Model):
     """Limits on the age of the last sign of progress."""
     restarts_without_progress: Whole = 3
     """Starts of a stage in a row without a new step, shard or checkpoint, after which it is not started again."""
+    gpu: Annotated[str, AfterValidator(_known_gpu)] | None = None
+    """Type of the GPUs, for estimates: `A100-40GB`, `A100-80GB`, `H100` (SXM), `H200`, `L40S`."""
+    gpu_memory: Size | None = None
+    """Memory of a GPU, for estimates; by default that of `gpu`."""
+    peak_flops: Annotated[Real, Field(gt=0)] | None = None
+    """Dense bfloat16 FLOP/s of a GPU, for estimates; by default those of `gpu`."""
+    mfu: Annotated[Fraction, Field(gt=0)] = 0.35
+    """Part of the peak that training reaches (model FLOPs utilisation): assumed until a run has been measured here."""
+    price: Annotated[Real, Field(ge=0)] | None = None
+    """What an hour of a process (of its GPU) costs; none: the plan says nothing of money."""
+    currency: Text = "USD"
+    """Of `price`."""
+    disk: Size | None = None
+    """Room for runs where the storage root is; by default the free space that this machine sees there, and unknown on a
+    cluster."""
+    disk_read: Size | None = None
+    """Bytes a second that all processes together can read from the storage root (`20GB`); none: unknown."""
+    disk_write: Size | None = None
+    """Bytes a second that they can write there; none: unknown."""
     on_end: Text | None = None
     """Shell command that is run when a run ends, with PDFORGE_RUN, PDFORGE_STAGE and PDFORGE_STATE set."""
 
@@ -119,6 +145,16 @@ class Profile(Model):
     def processes(self) -> int:
         """Processes of a training stage, on all nodes."""
         return self.nodes * self.processes_per_node
+
+    @property
+    def memory_of_a_gpu(self) -> int | None:
+        """Bytes; None: unknown, or there are none."""
+        return self.gpu_memory or (GPUS[self.gpu].memory if self.gpu else None)
+
+    @property
+    def flops_of_a_gpu(self) -> float | None:
+        """Dense bfloat16 FLOP/s at best; None: unknown, or there are none."""
+        return self.peak_flops or (GPUS[self.gpu].flops if self.gpu else None)
 
     @property
     def local_environment(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Rules: what the types cannot say. One file a subject; importing this package registers them all.
 
 Codes: PD0xx the language itself, PD100-149 errors (it cannot work), PD150-199 warnings (it works, and is likely a
-mistake), of which PD170-179 need a cluster profile or earlier runs.
+mistake), of which PD170-179 need a cluster profile or earlier runs (PD173 is an error).
 """
 
 from __future__ import annotations

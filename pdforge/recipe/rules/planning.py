@@ -10,6 +10,8 @@ from pdforge.recipe.rules.registry import Topic
 
 WALLTIME = "PD170"
 LONGER = "PD171"
+TIGHT = "PD172"
+TOO_LARGE = "PD173"
 
 PLANNING: dict[str, Topic] = {
     WALLTIME: Topic(
@@ -32,6 +34,24 @@ PLANNING: dict[str, Topic] = {
         "and gives other values at every step. The token store must be the same: it is shuffled as a whole when it is "
         "built, so more `data.train_tokens` is another order; leave room there, and set `training.tokens` or "
         "`training.steps`.",
+    ),
+    TIGHT: Topic(
+        TIGHT,
+        Severity.WARNING,
+        "memory of a GPU may not suffice",
+        "The peak of a training step, by arithmetic, leaves less than 5 % of a GPU's memory for what is not counted: "
+        "the CUDA context, NCCL's buffers, gaps of the allocator. Parameters, gradients and optimizer follow FSDP2's "
+        "rule and are exact; activations count the tensors that autograd keeps in torchtitan's blocks (a test compares "
+        "them); what the loss needs is our reading of torchtitan's chunked loss. `pdforge plan` shows all of them.",
+    ),
+    TOO_LARGE: Topic(
+        TOO_LARGE,
+        Severity.ERROR,
+        "a training does not fit into a GPU",
+        "Parameters, gradients, optimizer and the activations that autograd keeps until the backward pass are there at "
+        "one time, and are more than the GPU of the cluster profile has: the job would end out of memory in its first "
+        "step. A smaller micro batch takes as many more steps of accumulation and gives the same result; activation "
+        "checkpointing computes again what is not kept (selective about 1/6 more FLOPs, full 1/3).",
     ),
 }
 """Topics by code."""

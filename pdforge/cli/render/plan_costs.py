@@ -1,0 +1,138 @@
+"""What a plan takes, in words: memory of a GPU, time, money, disk and bandwidth."""
+
+from __future__ import annotations
+
+from pdforge.cli.render.sections import Column, Row, Section, Table
+from pdforge.plan.duration import Duration
+from pdforge.plan.memory import ORDER
+from pdforge.plan.page import PlanPage, Step
+from pdforge.text import UNKNOWN, duration, size
+
+_GIB = float(1 << 30)
+
+
+def memory(page: PlanPage) -> list[Section]:
+    """Peak memory of a GPU, a column for each kind of stage that needs another amount."""
+    alike: dict[tuple[tuple[str, int], ...], list[Step]] = {}
+    for step in page.stages:
+        if step.memory is not None:
+            alike.setdefault(tuple(map(tuple, step.memory.parts)), []).append(step)  # type: ignore[arg-type]
+    if not alike:
+        return []
+    kinds = [(dict(parts), steps) for parts, steps in alike.items()]
+    names = sorted({name for parts, _ in kinds for name in parts}, key=ORDER.index)
+    rows = [Row((name, *(_gib(parts.get(name)) for parts, _ in kinds))) for name in names]
+    totals = [sum(parts.values()) for parts, _ in kinds]
+    rows.append(Row(("peak", *map(_gib, totals)), strong=True))
+    offered = page.place.gpu_memory
+    if offered is not None:
+        rows.append(Row(("of a GPU", *([_gib(offered)] * len(kinds)))))
+        rows.append(Row(("headroom", *(f"{100 * (offered - total) / offered:.0f} %" for total in totals)), strong=True))
+    columns = (Column("GiB a GPU"), *(Column(_title(steps), right=True) for _, steps in kinds))
+    notes = ["arithmetic; not counted: CUDA context, communication buffers and gaps, 1 to 3 GiB"]
+    if offered is None:
+        notes.append("memory of a GPU: unknown; say `gpu` or `gpu_memory` in the profile")
+    return [Section("peak memory", table=Table(columns, tuple(rows)), notes=tuple(notes))]
+
+
+def _title(steps: list[Step]) -> str:
+    return steps[0].title if len(steps) == 1 else f"{steps[0].title} and {len(steps) - 1} more"
+
+
+def _gib(number: int | None) -> str:
+    if number is None:
+        return "–"
+    return f"{number / _GIB:.1f}" if number >= 0.1 * _GIB else f"{number / _GIB:.2g}"
+
+
+def costs(page: PlanPage) -> Section:
+    """Time and money of every stage that is not done."""
+    place, total = page.place, page.total
+    hours = "GPU-hours" if place.device == "cuda" else "process-hours"
+    money = place.price is not None
+    columns = (
+        Column("stage"),
+        Column("wall-clock", right=True),
+        Column("from – to", right=True),
+        Column(hours, right=True),
+        *([Column(place.currency, right=True)] if money else []),
+        *([Column("requeues", right=True)] if place.walltime else []),
+        Column("throughput", wide=True),
+    )
+    rows = [_cost(step, page) for step in page.stages if not step.done]
+    both = total.low is not None and total.high is not None
+    rows.append(
+        Row(
+            (
+                "all",
+                duration(total.seconds),
+                _span(total.low, total.high) if both else "",
+                UNKNOWN if total.process_hours is None else f"{total.process_hours:,.1f}",
+                *([UNKNOWN if total.cost is None else f"{total.cost:,.0f}"] if money else []),
+                *([""] if place.walltime else []),
+                "one after another" if place.executor == "local" else "longest chain of stages",
+            ),
+            strong=True,
+        )
+    )
+    notes = [f"a job ends after {duration(place.walltime)}"] if place.walltime else []
+    if any(step.duration is None for step in page.stages if not step.done):
+        notes.append("unknown until a run has been measured on this profile, or the profile says `gpu` or `peak_flops`")
+    return Section("time", table=Table(columns, tuple(rows)), notes=tuple(notes))
+
+
+def _cost(step: Step, page: PlanPage) -> Row:
+    took: Duration | None = step.duration
+    return Row(
+        (
+            step.title,
+            duration(took.seconds if took else None),
+            _span(took.low, took.high) if took else "",
+            UNKNOWN if step.process_hours is None else f"{step.process_hours:,.1f}",
+            *([UNKNOWN if step.cost is None else f"{step.cost:,.0f}"] if page.place.price is not None else []),
+            *(["" if step.requeues is None else str(step.requeues)] if page.place.walltime else []),
+            took.source if took else UNKNOWN,
+        )
+    )
+
+
+def _span(low: float | None, high: float | None) -> str:
+    """`16 – 41 h`, in the unit that suits the longer one."""
+    if low is None or high is None:
+        return UNKNOWN
+    unit, factor = next((unit, factor) for unit, factor in _UNITS if high >= 2 * factor or factor == 1)
+    return f"{low / factor:.3g} – {high / factor:.3g} {unit}"
+
+
+_UNITS = (("h", 3600), ("min", 60), ("s", 1))
+
+
+def bandwidth(page: PlanPage) -> list[Section]:
+    """Disk and bandwidth, against what the profile offers."""
+    place = page.place
+    rows = [Row(("disk, when all is done", size(page.total.bytes), _offered(place.disk), _fits(page)), strong=True)]
+    for step in page.stages:
+        if step.done:
+            continue
+        if step.read_rate is not None and step.kind == "train":
+            rows.append(_rate(f"read by {step.title}", step.read_rate, place.disk_read))
+        if step.write_rate is not None and step.kind in ("capture", "train", "pretrain-teacher"):
+            rows.append(_rate(f"written by {step.title}", step.write_rate, place.disk_write))
+    columns = (Column("storage"), Column("needed", right=True), Column("offered", right=True), Column(""))
+    return [Section("storage", table=Table(columns, tuple(rows)))]
+
+
+def _fits(page: PlanPage) -> str:
+    needed, offered = page.total.bytes, page.place.disk
+    if needed is None or offered is None:
+        return ""
+    return "fits" if needed <= offered else "does not fit"
+
+
+def _rate(what: str, needed: float, offered: int | None) -> Row:
+    part = "" if offered is None else f"{100 * needed / offered:.1f} %"
+    return Row((what, f"{size(needed)}/s", UNKNOWN if offered is None else f"{size(offered)}/s", part))
+
+
+def _offered(number: int | None) -> str:
+    return UNKNOWN if number is None else size(number)

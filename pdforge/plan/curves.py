@@ -1,0 +1,91 @@
+"""The schedules of a training as curves, and the steps at which they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pdforge.plan.jobs import TrainJob
+from pdforge.recipe.models import Constant, ScheduledTemperature, WarmupStableDecay, WarmupStableDecayOfRest
+from pdforge.recipe.parts.schedules import AlphaSchedule
+from pdforge.schedules import alpha_at, is_zero, learning_rate_factor, learning_rate_phases, temperature_at
+
+POINTS = 96
+"""Steps at which a curve is sampled, the first and the last included."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One schedule over the steps of a training."""
+
+    name: str
+    """`α`, `τ`, `learning rate`."""
+    schedule: str
+    """Its kind, as a recipe names it; `constant` for a number."""
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    """At `steps`."""
+    keys: tuple[tuple[int, float], ...]
+    """Step and value where the schedule turns, first and last step included."""
+    note: str = ""
+    """What a curve cannot say."""
+
+
+def curves(job: TrainJob) -> tuple[Curve, ...]:
+    """Those of a training stage: α and τ where it distils, the learning rate always."""
+    total, found = job.steps, []
+    objective = job.objective
+    if objective is not None and is_zero(objective.alpha):
+        found.append(_flat("α", 0.0, total, "language modelling only, nothing is captured"))
+    elif objective is not None:
+        alpha = objective.alpha
+        found.append(
+            _curve("α", alpha.schedule, lambda step: alpha_at(alpha, step, total), total, _turns(alpha, total))
+        )
+        temperature = objective.temperature
+        if isinstance(temperature, float):
+            found.append(_flat("τ", temperature, total))
+        elif isinstance(temperature, ScheduledTemperature):
+            turns = _turns(temperature.along, total)
+
+            def tau(step: int) -> float:
+                value = temperature_at(temperature, step, total)
+                assert value is not None, "a scheduled τ has a value at every step"
+                return value
+
+            found.append(_curve("τ", temperature.along.schedule, tau, total, turns))
+        else:
+            found.append(Curve("τ", temperature.kind, (), (), (), "each position has its own"))
+    schedule, peak = job.training.learning_rate_schedule, job.training.optimizer.learning_rate
+    warmup, decay, _ = learning_rate_phases(schedule, total)
+    found.append(
+        _curve(
+            "learning rate",
+            schedule.schedule,
+            lambda step: peak * learning_rate_factor(schedule, step, total),
+            total,
+            [warmup, total - decay],
+        )
+    )
+    return tuple(found)
+
+
+def _turns(schedule: AlphaSchedule, total: int) -> list[int]:
+    if isinstance(schedule, Constant):
+        return []
+    if isinstance(schedule, WarmupStableDecay | WarmupStableDecayOfRest):
+        return [round(schedule.warmup * total), total - round(schedule.decay * total)]
+    return [round(part * total) for part in (0.25, 0.5, 0.75)]
+
+
+def _flat(name: str, value: float, total: int, note: str = "") -> Curve:
+    return Curve(name, "constant", (1, total), (value, value), ((1, value),), note)
+
+
+def _curve(name: str, schedule: str, value: Callable[[int], float], total: int, turns: list[int]) -> Curve:
+    if schedule == "constant" and not turns:
+        return _flat(name, value(1), total)
+    keys = sorted({min(max(step, 1), total) for step in (1, *turns, total)})
+    spread = {1 + round(part * (total - 1) / (POINTS - 1)) for part in range(POINTS)}
+    steps = tuple(sorted(spread.union(keys)))
+    return Curve(name, schedule, steps, tuple(map(value, steps)), tuple((step, value(step)) for step in keys))

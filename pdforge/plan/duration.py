@@ -1,0 +1,105 @@
+"""How long a stage takes, from what is known of it: measurements first, an assumed utilisation last, else unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from statistics import median
+from typing import NamedTuple
+
+from pdforge.plan.jobs import Job, TrainJob
+from pdforge.plan.measured import Measured, model_flops_per_token, work_of
+from pdforge.plan.model import Stage
+from pdforge.plan.profile import Profile
+
+_SAME = 1.2
+"""Band of a measurement of the same work: what one run differs from the next, on a machine that others use too."""
+_SCALED = 1.6
+"""Band of a rate of FLOPs that was measured on other work."""
+_ASSUMED = 1.6
+"""Band of an assumed utilisation: 0.35 may then be 0.22 or 0.56, between which large published runs lie."""
+_RECOMPUTED = {"none": 1.0, "selective": 7 / 6, "full": 4 / 3}
+"""What activation checkpointing adds to the FLOPs of a model: nothing, half a forward pass's, a forward pass."""
+_TRAINING = ("train", "pretrain-teacher")
+
+
+class Duration(NamedTuple):
+    """Wall-clock seconds of a stage."""
+
+    seconds: float
+    low: float
+    high: float
+    source: str
+    start: float = 0.0
+    """Of it, what every start costs before the first token, as far as it was measured."""
+
+
+def estimate_duration(
+    stage: Stage, tokens: int | None, profile: Profile, measured: Sequence[Measured]
+) -> Duration | None:
+    """Wall-clock time of a stage on a profile; None: unknown."""
+    if tokens is None:
+        return None
+    here = [each for each in measured if each.profile == profile.name and each.tokens_per_second]
+    work = work_of(stage.job)
+    same = [each for each in here if each.work == work and each.processes == stage.processes]
+    if same:
+        return _same_work(tokens, same)
+    flops = model_flops_per_token(stage.job)
+    if flops is None:
+        return None
+    demand = flops * tokens * _recomputed(stage.job)
+    device = getattr(stage.job, "device", "cpu")
+    alike = [each for each in measured if each.flops_per_second and _alike(each.kind, stage.kind)]
+    for source, group in (
+        (f"measured on {profile.name}", [each for each in alike if each.profile == profile.name]),
+        (
+            f"measured on another cluster's {profile.gpu}",
+            [each for each in alike if profile.gpu and each.gpu == profile.gpu],
+        ),
+    ):
+        if rates := [each.flops_per_second for each in group if each.flops_per_second and each.device == device]:
+            start = _start(group)
+            return _band(demand / (median(rates) * stage.processes), _SCALED, f"{source}, other work", start)
+    if device == "cuda" and (peak := profile.flops_of_a_gpu):
+        seconds = demand / (peak * profile.mfu * stage.processes)
+        return _band(seconds, _ASSUMED, f"assumed MFU {100 * profile.mfu:.0f} %", 0.0)
+    return None
+
+
+def requeues(duration: Duration, profile: Profile) -> int | None:
+    """How often the stage's job reaches its time limit; None where nothing limits it.
+
+    A job that leaves no time for work after its start would be requeued for ever: that is not counted.
+    """
+    if profile.executor != "slurm":
+        return None
+    usable = profile.walltime - profile.signal_delay - duration.start
+    return ceil((duration.seconds - duration.start) / usable) - 1 if usable > 0 else None
+
+
+def _same_work(tokens: int, same: Sequence[Measured]) -> Duration:
+    rates = [each.tokens_per_second for each in same if each.tokens_per_second]
+    start = _start(same)
+    seconds = start + tokens / median(rates)
+    times = f"{len(same)} times" if len(same) > 1 else "once"
+    low = min(seconds / _SAME, start + tokens / max(rates))
+    high = max(seconds * _SAME, start + tokens / min(rates))
+    return Duration(seconds, low, high, f"measured here {times}", start)
+
+
+def _start(group: Sequence[Measured]) -> float:
+    known = [each.overhead for each in group if each.overhead is not None]
+    return median(known) if known else 0.0
+
+
+def _band(seconds: float, factor: float, source: str, start: float) -> Duration:
+    return Duration(start + seconds, start + seconds / factor, start + seconds * factor, source, start)
+
+
+def _alike(measured: str, wanted: str) -> bool:
+    return measured == wanted or (measured in _TRAINING and wanted in _TRAINING)
+
+
+def _recomputed(job: Job) -> float:
+    return _RECOMPUTED[job.training.activation_checkpointing] if isinstance(job, TrainJob) else 1.0

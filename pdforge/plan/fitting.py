@@ -1,0 +1,63 @@
+"""Whether a training fits into the memory of a profile's GPUs, and the smallest changes that make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pdforge.plan.jobs import TrainJob
+from pdforge.plan.memory import ACTIVATIONS, STATIC, Memory, training_memory
+
+ROOM = 0.05
+"""Part of a GPU's memory that arithmetic does not count: the CUDA context, NCCL's buffers, gaps of the allocator."""
+
+
+class Fit(NamedTuple):
+    """How a training stage stands to a GPU's memory."""
+
+    memory: Memory
+    offered: int
+
+    @property
+    def never(self) -> bool:
+        """What surely lies there at one time is more than the GPU has."""
+        sure = sum(part.bytes for part in self.memory.parts if part.name in (*STATIC, ACTIVATIONS))
+        return sure > self.offered
+
+    @property
+    def tight(self) -> bool:
+        """The peak leaves no room for what is not counted."""
+        return self.memory.total > (1 - ROOM) * self.offered
+
+
+def fit(job: TrainJob, offered: int) -> Fit:
+    """Of a training stage whose GPUs have `offered` bytes."""
+    return Fit(training_memory(job), offered)
+
+
+def ways_to_fit(job: TrainJob, offered: int) -> list[str]:
+    """Single changes after which the training fits, as `field=value` below its `training`: of each field the first."""
+    found: dict[str, str] = {}
+    for field, value, changed in _changes(job):
+        if field not in found and not fit(changed, offered).tight:
+            found[field] = f"{field}={value}"
+    return list(found.values())
+
+
+def _changes(job: TrainJob) -> Iterator[tuple[str, Any, TrainJob]]:
+    """Field, value and what the job becomes with it; of each field the value that costs least first."""
+    training = job.training
+    chunks = 2 * training.loss_chunks
+    if job.sequence_length % chunks == 0:
+        yield "loss_chunks", chunks, _with(job, loss_chunks=chunks)
+    micro, batch = training.batch.micro, training.batch
+    for size in range(micro - 1, 0, -1):
+        if micro % size == 0 and size >= training.parallelism.pipeline:
+            yield "batch.micro", size, _with(job, batch=batch.model_copy(update={"micro": size}))
+    modes = {"none": ("selective", "full"), "selective": ("full",), "full": ()}[training.activation_checkpointing]
+    for mode in modes:
+        yield "activation_checkpointing", mode, _with(job, activation_checkpointing=mode)
+
+
+def _with(job: TrainJob, **fields: Any) -> TrainJob:
+    return job.model_copy(update={"training": job.training.model_copy(update=fields)})

@@ -1,0 +1,275 @@
+"""Computes the page of a plan: the one place where what is shown is worked out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pdforge.layout import StageDirectory
+from pdforge.plan.batch import split_batch
+from pdforge.plan.curves import curves
+from pdforge.plan.duration import Duration, estimate_duration, requeues
+from pdforge.plan.estimate import flops_per_token
+from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, TrainJob
+from pdforge.plan.measured import Measured, read_measured, store_of
+from pdforge.plan.memory import Memory, capture_memory, training_memory
+from pdforge.plan.model import Plan, Stage, merged_stages
+from pdforge.plan.page import Batch, Finding, Model, Place, PlanPage, Run, Step, Total
+from pdforge.plan.profile import Profile
+from pdforge.plan.reuse import logit_store_line
+from pdforge.plan.runnable import unsupported
+from pdforge.plan.shapes import shape_of
+from pdforge.plan.storage import StoredBytes, StoreFigures, checkpoint_figures, store_figures
+from pdforge.recipe.models import Architecture
+from pdforge.recipe.sizes import parameter_count
+
+if TYPE_CHECKING:
+    from pdforge.diagnostics import Diagnostic
+
+
+def make_page(
+    plans: Sequence[Plan],
+    root: Path,
+    *,
+    findings: Iterable[Finding] = (),
+    unread: Iterable[str] = (),
+    measured: Sequence[Measured] | None = None,
+) -> PlanPage:
+    """The page of the plans of one recipe.
+
+    Args:
+        plans: on one profile.
+        root: the storage root.
+        findings: of the rules, for the page's end.
+        unread: why identities are provisional.
+        measured: what finished stages measured; default: what lies below the root.
+    """
+    first = plans[0]
+    known = read_measured(root) if measured is None else measured
+    stages = merged_stages(plans)
+    numbers = {stage.key: number for number, stage in enumerate(stages, start=1)}
+    context = _Context(plans, root, first.profile, known, numbers)
+    steps = tuple(context.step(stage) for stage in stages)
+    return PlanPage(
+        name=first.name,
+        description=first.recipe.description,
+        root=str(root),
+        place=_place(first.profile, root),
+        runs=tuple(Run(plan.label, plan.hash, plan.directory, logit_store_line(plan, root)) for plan in plans),
+        stages=steps,
+        models=_models(plans),
+        total=_total(steps, first.profile),
+        findings=tuple(findings),
+        unread=tuple(unread),
+        unsupported=tuple(dict.fromkeys(filter(None, map(unsupported, plans)))),
+    )
+
+
+def findings_of(diagnostics: Iterable[Diagnostic]) -> list[Finding]:
+    """Diagnostics with the evidence that their codes stand for."""
+    from pdforge.recipe.rules import TOPICS  # noqa: PLC0415 - the texts of all rules: only where there is a finding
+
+    return [
+        Finding(
+            each.code,
+            each.severity.value,
+            str(each.place),
+            each.message,
+            each.help,
+            TOPICS[each.code].explanation if each.code in TOPICS else "",
+        )
+        for each in diagnostics
+    ]
+
+
+class _Context:
+    """What all stages of a page are computed from."""
+
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        root: Path,
+        profile: Profile,
+        measured: Sequence[Measured],
+        numbers: dict[str, int],
+    ) -> None:
+        self.root, self.profile, self.measured, self.numbers = root, profile, measured, numbers
+        self.figures = {key: value for plan in plans for key, value in plan.figures.stages.items()}
+        self.train_tokens = max(1, plans[0].recipe.data.train_tokens)
+        self.stores: dict[str, StoreFigures] = {}
+        self.token_width = 0
+        for plan in plans:
+            for stage in plan.stages:
+                if isinstance(stage.job, CaptureJob):
+                    self.stores[stage.job.output] = self.store(stage, stage.job)
+                if isinstance(stage.job, TrainJob):
+                    self.token_width = 2 if stage.job.vocabulary <= 1 << 16 else 4
+
+    def store(self, stage: Stage, job: CaptureJob) -> StoreFigures:
+        like = store_of(job)
+        found = [each for each in self.measured if each.store == like and each.entries and each.bytes_an_entry]
+        known = None
+        if found and found[-1].entries and found[-1].bytes_an_entry:
+            known = StoredBytes(found[-1].entries, found[-1].bytes_an_entry, f"measured: store {found[-1].identity}")
+        return store_figures(job, StageDirectory(self.root / stage.directory), known)
+
+    def step(self, stage: Stage) -> Step:
+        figures, job, profile = self.figures[stage.key], stage.job, self.profile
+        duration = estimate_duration(stage, figures.tokens, profile, self.measured)
+        store = self.stores[job.output] if isinstance(job, CaptureJob) else None
+        checkpoints = checkpoint_figures(job) if isinstance(job, TrainJob) else None
+        size = store.bytes if store else checkpoints.kept_bytes if checkpoints else figures.bytes
+        hours = duration.seconds * stage.processes / 3600 if duration else None
+        return Step(
+            number=self.numbers[stage.key],
+            key=stage.key,
+            kind=stage.kind,
+            title=stage.title,
+            directory=stage.directory,
+            needs=tuple(self.numbers[key] for key in stage.needs),
+            processes=stage.processes,
+            done=StageDirectory(self.root / stage.directory).done.exists(),
+            steps=figures.steps,
+            tokens=figures.tokens,
+            epochs=figures.tokens / self.train_tokens if isinstance(job, TrainJob) and figures.tokens else None,
+            flops=figures.flops,
+            bytes=size,
+            bytes_at_most=store.bytes_at_most if store else None,
+            duration=duration,
+            requeues=requeues(duration, profile) if duration else None,
+            cost=hours * profile.price if hours is not None and profile.price is not None else None,
+            read_rate=self._read_rate(job, figures.tokens, duration),
+            write_rate=_write_rate(checkpoints.written_bytes if checkpoints else size, duration),
+            memory=_memory(stage),
+            batch=_batch(job) if isinstance(job, TrainJob) else None,
+            curves=curves(job) if isinstance(job, TrainJob) else (),
+            checkpoints=checkpoints,
+            store=store,
+        )
+
+    def _read_rate(self, job: object, tokens: int | None, duration: Duration | None) -> float | None:
+        if not isinstance(job, TrainJob | CaptureJob) or not tokens or not duration or not duration.seconds:
+            return None
+        read = float(tokens * self.token_width)
+        if isinstance(job, TrainJob) and job.logits is not None:
+            store = self.stores.get(job.logits)
+            if store is None or store.bytes is None:
+                return None
+            read += store.bytes / store.positions * tokens
+        return read / duration.seconds
+
+
+def _write_rate(size: int | None, duration: Duration | None) -> float | None:
+    return size / duration.seconds if size is not None and duration and duration.seconds else None
+
+
+def _memory(stage: Stage) -> Memory | None:
+    if isinstance(stage.job, TrainJob):
+        return training_memory(stage.job) if stage.job.device == "cuda" else None
+    if isinstance(stage.job, CaptureJob):
+        return capture_memory(stage.job) if stage.job.device == "cuda" else None
+    return None
+
+
+def _batch(job: TrainJob) -> Batch:
+    place = "teacher.model.training" if job.kind == "pretrain-teacher" else "training"
+    split = split_batch(job.training, job.processes, place=place)
+    batch = job.training.batch
+    return Batch(batch.global_, job.sequence_length, batch.micro, split.data_parallel, split.accumulation)
+
+
+def _place(profile: Profile, root: Path) -> Place:
+    return Place(
+        profile=profile.name,
+        executor=profile.executor,
+        device=profile.device,
+        nodes=profile.nodes,
+        processes=profile.processes,
+        gpu=profile.gpu,
+        gpu_memory=profile.memory_of_a_gpu,
+        peak_flops=profile.flops_of_a_gpu,
+        walltime=profile.walltime if profile.executor == "slurm" else None,
+        price=profile.price,
+        currency=profile.currency,
+        disk=profile.disk or (_free(root) if profile.executor == "local" else None),
+        disk_read=profile.disk_read,
+        disk_write=profile.disk_write,
+    )
+
+
+def _free(root: Path) -> int:
+    there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _models(plans: Sequence[Plan]) -> tuple[Model, ...]:
+    rows: dict[Model, None] = {}
+    for plan in plans:
+        for stage in plan.stages:
+            source = stage.job.teacher if isinstance(stage.job, CaptureJob | TrainJob) else None
+            if isinstance(source, HuggingFaceSource):
+                rows[_published(source)] = None
+            elif source is not None:
+                rows[_model("teacher", "teacher", source)] = None
+    for plan in plans:
+        job = plan.training.job
+        assert isinstance(job, TrainJob)
+        rows[_model("student", plan.label, job)] = None
+    return tuple(rows)
+
+
+def _published(source: HuggingFaceSource) -> Model:
+    """A model of the hub: its shape is the recipe's, or bundled; where both agree, biases are counted too."""
+    shape = shape_of(source.path)
+    architecture = source.architecture or (shape.architecture if shape else None)
+    if architecture is None:
+        return Model("teacher", source.path, None, None, None, None, None, "nowhere: unknown")
+    if shape is None or _size(shape.architecture) != _size(architecture):
+        return _model("teacher", source.path, source)
+    known = source.model_copy(update={"architecture": architecture})
+    return _model("teacher", source.path, known, shape.source, shape.bias)
+
+
+def _size(shape: Architecture) -> Architecture:
+    """The shape without what no size depends on."""
+    return shape.model_copy(update={"rope_theta": 0.0})
+
+
+def _model(
+    role: str, name: str, of: TrainJob | ModelSource | HuggingFaceSource, source: str = "the recipe", extra: int = 0
+) -> Model:
+    shape, vocabulary = of.architecture, of.vocabulary
+    assert shape is not None, "a shape that is unknown has no figures"
+    count, flops = parameter_count(shape, vocabulary), flops_per_token(shape, vocabulary, of.sequence_length)
+    lookup = 0 if shape.tied_embeddings else count.embedding
+    total = count.total + extra
+    return Model(role, name, total, count.embedding, total - lookup, flops, flops / 3, source)
+
+
+def _total(steps: Sequence[Step], profile: Profile) -> Total:
+    open_steps = [step for step in steps if not step.done]
+    timed = [step for step in open_steps if step.kind not in ("tokenize", "export") or step.duration]
+    known = all(step.duration for step in timed)
+    sizes = [step.bytes if step.bytes is not None else step.bytes_at_most for step in open_steps]
+    costs = [step.cost for step in timed]
+    return Total(
+        seconds=_wall(steps, profile, "seconds") if known else None,
+        low=_wall(steps, profile, "low") if known else None,
+        high=_wall(steps, profile, "high") if known else None,
+        process_hours=sum(step.process_hours or 0.0 for step in timed) if known else None,
+        cost=sum(cost or 0.0 for cost in costs) if known and profile.price is not None else None,
+        bytes=None if None in sizes else sum(size for size in sizes if size is not None),
+    )
+
+
+def _wall(steps: Sequence[Step], profile: Profile, name: str) -> float:
+    """On this machine the sum of all stages; on a scheduler the longest chain of those that wait for each other."""
+    took = {step.number: 0.0 if step.done or not step.duration else getattr(step.duration, name) for step in steps}
+    if profile.executor == "local":
+        return sum(took.values())
+    ends: dict[int, float] = {}
+    for step in steps:
+        ends[step.number] = took[step.number] + max((ends[number] for number in step.needs), default=0.0)
+    return max(ends.values())

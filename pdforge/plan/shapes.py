@@ -1,0 +1,98 @@
+"""Shapes of well-known models, so that a plan needs no network to count a teacher's parameters.
+
+Each was read from the library that is named beside it, at that version, and counts exactly as many parameters as the
+library's own model (a test builds them). What is not here is unknown, unless the recipe has
+`teacher.model.architecture`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pdforge.recipe.models import Architecture
+from pdforge.recipe.sizes import parameter_count
+
+TORCHTITAN, TRANSFORMERS = "torchtitan 0.3.0", "transformers 5.23.0"
+
+
+class Shape(NamedTuple):
+    """A published model."""
+
+    architecture: Architecture
+    vocabulary: int
+    """Rows of its embedding."""
+    source: str
+    """The library, with its version, that the shape was read from."""
+    biases: bool = False
+    """Queries, keys and values have biases, which recipes cannot say."""
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return parameter_count(self.architecture, self.vocabulary).total + self.bias
+
+    @property
+    def bias(self) -> int:
+        """Parameters beside those that the architecture counts."""
+        if not self.biases:
+            return 0
+        shape = self.architecture
+        head = shape.head_dim or shape.hidden // shape.heads
+        return shape.layers * head * (shape.heads + 2 * (shape.kv_heads or shape.heads))
+
+
+def shape_of(path: str) -> Shape | None:
+    """The shape of a model by its hub id, upper or lower case; None: not known here."""
+    found = _SHAPES.get(_ALIASES.get(path.lower(), path.lower()))
+    if found is None:
+        return None
+    (family, hidden, ffn, layers, heads, kv_heads, head_dim), vocabulary, tied, biases, source = found
+    architecture = Architecture(
+        family="qwen3" if family == "qwen3" else "llama3",
+        hidden=hidden,
+        ffn=ffn,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        tied_embeddings=tied,
+    )
+    return Shape(architecture, vocabulary, source, biases)
+
+
+def known_shapes() -> list[str]:
+    """Hub ids, without the further names that some of them have."""
+    return list(_SHAPES)
+
+
+_Row = tuple[tuple[str, int, int, int, int, int, int | None], int, bool, bool, str]
+_SHAPES: dict[str, _Row] = {
+    "zai-org/glm-4-9b": (("llama3", 4096, 13696, 40, 32, 2, None), 151_552, False, True, TRANSFORMERS),
+    "meta-llama/llama-2-7b-hf": (("llama3", 4096, 11008, 32, 32, 32, None), 32_000, False, False, TRANSFORMERS),
+    "mistralai/mistral-7b-v0.1": (("llama3", 4096, 14336, 32, 32, 8, None), 32_000, False, False, TRANSFORMERS),
+    "huggingfacetb/smollm3-3b": (("llama3", 2048, 11008, 36, 16, 4, None), 128_256, True, False, TRANSFORMERS),
+    "meta-llama/llama-3.2-1b": (("llama3", 2048, 8192, 16, 32, 8, None), 128_256, True, False, TORCHTITAN),
+    "meta-llama/llama-3.2-3b": (("llama3", 3072, 8192, 28, 24, 8, None), 128_256, True, False, TORCHTITAN),
+    "meta-llama/llama-3.1-8b": (("llama3", 4096, 14336, 32, 32, 8, None), 128_256, False, False, TORCHTITAN),
+    "meta-llama/llama-3.1-70b": (("llama3", 8192, 28672, 80, 64, 8, None), 128_256, False, False, TORCHTITAN),
+    "meta-llama/llama-3.1-405b": (("llama3", 16384, 53248, 126, 128, 8, None), 128_256, False, False, TORCHTITAN),
+    "qwen/qwen3-0.6b": (("qwen3", 1024, 3072, 28, 16, 8, 128), 151_936, True, False, TORCHTITAN),
+    "qwen/qwen3-1.7b": (("qwen3", 2048, 6144, 28, 16, 8, 128), 151_936, True, False, TORCHTITAN),
+    "qwen/qwen3-4b": (("qwen3", 2560, 9728, 36, 32, 8, 128), 151_936, True, False, TORCHTITAN),
+    "qwen/qwen3-8b": (("qwen3", 4096, 12288, 36, 32, 8, 128), 151_936, False, False, TORCHTITAN),
+    "qwen/qwen3-14b": (("qwen3", 5120, 17408, 40, 40, 8, 128), 151_936, False, False, TORCHTITAN),
+    "qwen/qwen3-32b": (("qwen3", 5120, 25600, 64, 64, 8, 128), 151_936, False, False, TORCHTITAN),
+}
+"""By hub id in lower case: (family, hidden, ffn, layers, heads, kv_heads, head_dim), vocabulary, tied embeddings,
+biases, source."""
+
+_ALIASES = {
+    "thudm/glm-4-9b": "zai-org/glm-4-9b",
+    "thudm/glm-4-9b-hf": "zai-org/glm-4-9b",
+    "zai-org/glm-4-9b-hf": "zai-org/glm-4-9b",
+    "thudm/glm-4-9b-chat": "zai-org/glm-4-9b",
+    "zai-org/glm-4-9b-chat": "zai-org/glm-4-9b",
+    "meta-llama/meta-llama-3-8b": "meta-llama/llama-3.1-8b",
+    "meta-llama/meta-llama-3-70b": "meta-llama/llama-3.1-70b",
+    **{f"qwen/qwen3-{size}-base": f"qwen/qwen3-{size}" for size in ("0.6b", "1.7b", "4b", "8b", "14b")},
+}

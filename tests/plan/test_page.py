@@ -1,0 +1,188 @@
+"""The figures of a plan's page: those of the paper, arithmetic done another way, and unknown where nothing is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pdforge.layout import StageDirectory, write_json
+from pdforge.plan.build import make_plans
+from pdforge.plan.content import written_fingerprint
+from pdforge.plan.make_page import make_page
+from pdforge.plan.page import PlanPage, Step
+from pdforge.plan.profile import Profile
+from pdforge.recipe.load import load_recipes
+from tests.plan.conftest import CPU, MakePlans
+
+H100 = Profile(
+    name="h100",
+    executor="slurm",
+    device="cuda",
+    nodes=8,
+    processes_per_node=8,
+    gpus_per_node=8,
+    walltime="12h",
+    gpu="H100",
+    price=2.0,
+    disk="10TB",
+    disk_read="40GB",
+    disk_write="20GB",
+)
+
+
+def gallery(
+    recipe: str, *overrides: str, variants: tuple[str, ...] = (), profile: Profile = H100, root: Path = Path("/none")
+) -> PlanPage:
+    loaded = load_recipes(recipe, variants=variants, overrides=overrides)
+    return make_page(make_plans(loaded, profile, root, fingerprint_of=written_fingerprint), root)
+
+
+def only(page: PlanPage, kind: str) -> Step:
+    [step] = [step for step in page.stages if step.kind == kind]
+    return step
+
+
+def test_steps_are_the_papers() -> None:
+    """11,921 steps for 100B tokens and 59,604 for 500B, its last checkpoint (arXiv 2410.16215)."""
+    assert {step.steps for step in gallery("pd_star").stages if step.kind == "train"} == {11_921}
+    assert {step.steps for step in gallery("paper/budget").stages if step.kind == "train"} == {59_604}
+
+
+def test_storage_is_the_papers() -> None:
+    """58.6 PB of full logits, 14.8 TB for the values alone at 37.0 a token; this store beside them."""
+    vanilla, ours = (
+        only(gallery(recipe, variants=(variant,)), "capture").store
+        for recipe, variant in (("vanilla", "pd"), ("pd_star", "1.9b"))
+    )
+    assert vanilla is not None
+    assert ours is not None
+    for store in (vanilla, ours):
+        assert store.paper_full_pb == pytest.approx(58.6, abs=0.05)
+        assert store.paper_values == pytest.approx(14.8e12, rel=1e-3)
+        assert store.full == 100_000_595_968 * 151_552 * 4
+    assert (vanilla.entries.mean, ours.entries.mean) == (37.0, 22.3)
+    assert ours.bytes == pytest.approx(1e11 * 22.3 * 1.5, rel=1e-4)
+
+
+def test_where_nothing_is_known_nothing_is_guessed(plans: MakePlans, tmp_path: Path) -> None:
+    page = make_page(plans(), tmp_path / "runs")
+    capture, train = only(page, "capture"), only(page, "train")
+    assert capture.store is not None
+    assert (capture.store.entries.mean, capture.store.bytes, capture.bytes) == (None, None, None)
+    assert capture.bytes_at_most == 23 * 8 * 64 * 20 * 3 // 2
+    assert (train.duration, train.process_hours, train.cost, train.requeues, train.memory) == (None,) * 5
+    assert (page.total.seconds, page.total.process_hours, page.total.cost) == (None, None, None)
+    assert page.place.disk is not None  # this machine can be asked
+
+    elsewhere = gallery("pd_star", variants=("1.9b",), profile=H100.model_copy(update={"gpu": None, "disk": None}))
+    assert only(elsewhere, "train").duration is None
+    assert elsewhere.place.gpu_memory is None
+    assert elsewhere.place.disk is None
+
+
+def test_a_teacher_of_unknown_shape_is_unknown() -> None:
+    page = gallery("paper/sizes", variants=("1.9b-from-32b",))
+    teacher = page.models[0]
+    assert (teacher.name, teacher.parameters, teacher.active) == ("zai-org/GLM-4-32B-0414", None, None)
+    assert only(page, "capture").duration is None
+    assert only(page, "capture").memory is None
+    assert page.total.process_hours is None
+
+
+def test_time_and_money_of_an_assumed_utilisation() -> None:
+    page = gallery("pd_star", variants=("1.9b",))
+    train = only(page, "train")
+    student = page.models[-1]
+    assert train.duration is not None
+    assert train.tokens is not None
+    assert student.training_flops is not None
+    seconds = train.tokens * student.training_flops / (64 * 989e12 * 0.35)
+    assert train.duration.seconds == pytest.approx(seconds)
+    assert train.duration.low < seconds < train.duration.high
+    assert train.duration.source == "assumed MFU 35 %"
+    assert train.process_hours == pytest.approx(seconds * 64 / 3600)
+    assert train.cost == pytest.approx(2.0 * seconds * 64 / 3600)
+    usable = 12 * 3600 - 120
+    assert train.requeues == seconds // usable
+    capture = only(page, "capture")
+    assert capture.duration is not None
+    # the student waits for the capture
+    assert page.total.seconds == pytest.approx(seconds + capture.duration.seconds)
+    more = gallery("pd_star", "training.activation_checkpointing=full", variants=("1.9b",))
+    recomputed = only(more, "train").duration
+    assert recomputed is not None
+    assert recomputed.seconds == pytest.approx(seconds * 4 / 3)
+
+
+def test_runs_wait_for_each_other_only_where_one_machine_carries_them_out() -> None:
+    cluster, here = (
+        gallery("pd_star", profile=H100.model_copy(update={"executor": executor})) for executor in ("slurm", "local")
+    )
+    took = [step.duration.seconds for step in cluster.stages if step.duration]
+    assert here.total.seconds == pytest.approx(sum(took))
+    capture = only(cluster, "capture").duration
+    assert capture is not None
+    assert cluster.total.seconds == pytest.approx(capture.seconds + max(took[1:]))
+    assert cluster.total.process_hours == here.total.process_hours
+
+
+@pytest.mark.parametrize(("nodes", "accumulation"), [(8, 8), (32, 2)])
+def test_batch_arithmetic_of_clusters_that_are_not_here(nodes: int, accumulation: int) -> None:
+    page = gallery("pd_star", profile=H100.model_copy(update={"nodes": nodes}), variants=("1.9b",))
+    batch = only(page, "train").batch
+    assert batch is not None
+    assert (batch.data_parallel, batch.micro, batch.accumulation) == (nodes * 8, 4, accumulation)
+    assert batch.data_parallel * batch.micro * batch.accumulation == batch.sequences == 2048
+
+
+def test_what_is_done_costs_nothing(plans: MakePlans, tmp_path: Path) -> None:
+    [plan], root = plans(), tmp_path / "runs"
+    before = make_page([plan], root)
+    write_json(StageDirectory(root / plan.stages[0].directory).done, {"results": {}})
+    page = make_page([plan], root)
+    assert [step.done for step in page.stages] == [True, False, False, False]
+    assert page.total.bytes is not None
+    assert before.total.bytes == page.total.bytes + (page.stages[0].bytes or 0)
+
+
+def test_shards_that_are_there_say_what_the_others_weigh(plans: MakePlans, tmp_path: Path) -> None:
+    [plan], root = plans("teacher.logits.shard_sequences=8"), tmp_path / "runs"
+    output = StageDirectory(root / plan.stages[2].directory).output
+    output.mkdir(parents=True)
+    (output / "shard-000003.bin").write_bytes(b"x" * 1000)
+    (output / "shard-000001.bin").write_bytes(b"x" * 1200)
+    store = only(make_page([plan], root), "capture").store
+    assert store is not None
+    assert store.bytes == 2200 // 16 * 23 * 8 + (2200 % 16) * 23 * 8 // 16
+    assert store.source == "its first 16 sequences"
+
+
+def test_checkpoints(plans: MakePlans, tmp_path: Path) -> None:
+    page = make_page(plans("training.checkpoint.keep=2"), tmp_path)
+    made, parameters = only(page, "train").checkpoints, page.models[-1].parameters
+    assert made is not None
+    assert parameters is not None
+    assert (made.each, made.kept, made.saves) == (12 * parameters, 2, 3)  # 23 steps, every 10
+    assert made.written_bytes == 3 * made.each
+
+
+def test_curves_turn_where_the_schedules_do() -> None:
+    curves = {curve.name: curve for curve in only(gallery("pd_star", variants=("1.9b",)), "train").curves}
+    assert [step for step, _ in curves["α"].keys] == [1, 1192, 11_802, 11_921]
+    assert curves["α"].values[-1] == 0
+    assert max(curves["α"].values) == 0.9
+    assert curves["τ"].keys == ((1, 2.0),)
+    assert max(curves["learning rate"].values) == 6e-4
+    assert curves["learning rate"].steps[-1] == 11_921
+
+
+def test_a_page_is_json(plans: MakePlans, tmp_path: Path) -> None:
+    for page in (make_page(plans(variants=()), tmp_path), gallery("pd_star")):
+        said = json.loads(json.dumps(page.to_json(), allow_nan=False))
+        assert [stage["number"] for stage in said["stages"]] == list(range(1, len(page.stages) + 1))
+        assert said["name"] == page.name
+    memory = said["stages"][-1]["memory"]
+    assert memory["total"] == sum(size for name, size in memory.items() if name != "total")
+    assert make_page(plans(profile=CPU), tmp_path).to_json()["stages"][-1]["memory"] is None
