@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pdforge.cli.options import RootOption, SetOption, VariantOption
+from pdforge.cli.options import ClusterRootOption, RootOption, SetOption, VariantOption
 from pdforge.errors import ExitCode, RecipeError
-from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
     from pdforge.review.diff import Diff
@@ -33,6 +32,7 @@ def diff_command(
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
+    cluster: ClusterRootOption = "local",
     output: Annotated[Format, typer.Option("--format", "-f", help="How the difference is printed.")] = Format.TEXT,
 ) -> None:
     """Compare two recipes field by field: what changes the science, what the run only, and what can be resumed.
@@ -50,11 +50,13 @@ def diff_command(
     pdforge diff main:recipes/mine.yaml recipes/mine.yaml --format markdown
     ```
     """
-    from pdforge.review.diff import compare  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.review.diff import compare  # noqa: PLC0415
     from pdforge.review.sources import load_sides  # noqa: PLC0415
 
     try:
-        sides = load_sides(old, new, root=storage_root(root), variants=variant or (), overrides=overrides or ())
+        storage = root_of([], root, cluster)
+        sides = load_sides(old, new, root=storage, variants=variant or (), overrides=overrides or ())
         difference = compare(*sides)
     except RecipeError as error:  # 1 is taken: it says that the science changes
         from pdforge.cli.render.error import print_error  # noqa: PLC0415

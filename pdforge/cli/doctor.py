@@ -7,20 +7,21 @@ from dataclasses import asdict
 
 import typer
 
-from pdforge.cli.options import JsonOption, RootOption
+from pdforge.cli.options import ClusterRootOption, JsonOption, RootOption
 from pdforge.errors import ExitCode
-from pdforge.layout import storage_root
 from pdforge.plan.machine import Check, can_train, inspect_machine
 
 _MARK = {"ok": "[green]ok[/]", "missing": "[bold red]missing[/]", "absent": "[dim]absent[/]"}
 
 
-def doctor_command(root: RootOption = None, as_json: JsonOption = False) -> None:
+def doctor_command(root: RootOption = None, cluster: ClusterRootOption = "local", as_json: JsonOption = False) -> None:
     """Say whether training jobs can run on this machine, and what to do where they cannot.
 
     Exit code 2 when they cannot. Example: `pdforge doctor --root /scratch/runs`
     """
-    checks = inspect_machine(storage_root(root))
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+
+    checks = inspect_machine(root_of([], root, cluster))
     if as_json:
         typer.echo(
             json.dumps({"can_train": can_train(checks), "checks": [asdict(check) for check in checks]}, indent=1)

@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pdforge.cli.options import JsonOption, RootOption
-from pdforge.layout import storage_root
+from pdforge.cli.options import ClusterRootOption, JsonOption, RootOption
 from pdforge.text import moment
 
 if TYPE_CHECKING:
     from pdforge.launch.status import RunStatus
 
 
-def ls_command(root: RootOption = None, *, as_json: JsonOption = False) -> None:
+def ls_command(root: RootOption = None, *, cluster: ClusterRootOption = "local", as_json: JsonOption = False) -> None:
     """List all runs below the storage root, with their states.
 
     Example: `pdforge ls --root /scratch/runs`
     """
     from pdforge.errors import UsageError  # noqa: PLC0415 - keeps `--help` quick
-    from pdforge.launch.find import find_runs  # noqa: PLC0415
+    from pdforge.launch.find import find_runs, root_of  # noqa: PLC0415
     from pdforge.launch.status import run_status  # noqa: PLC0415
     from pdforge.plan.find import read_plan  # noqa: PLC0415
 
-    storage = storage_root(root)
+    storage = root_of([], root, cluster)
     runs: list[RunStatus] = []
     for run in find_runs(storage):
         try:

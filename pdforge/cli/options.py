@@ -44,7 +44,7 @@ SetOption = Annotated[
 RootOption = Annotated[
     Path | None,
     typer.Option(
-        "--root", envvar=ROOT_VARIABLE, metavar="DIR", help="Storage root: stores, teachers and runs. Default: ./runs."
+        "--root", envvar=ROOT_VARIABLE, metavar="DIR", help="Storage root. Default: the profile's, else ./runs."
     ),
 ]
 """Default None; `pdforge.launch.find.root_of` resolves it."""
@@ -53,6 +53,11 @@ ClusterOption = Annotated[
     str, typer.Option("--cluster", "-c", metavar="NAME", help="The cluster profile: where the stages run.")
 ]
 """Default "local"."""
+
+ClusterRootOption = Annotated[
+    str, typer.Option("--cluster", "-c", metavar="NAME", help="The cluster profile whose storage root is meant.")
+]
+"""Default "local"; of commands that need nothing else of a profile."""
 
 ProcessesOption = Annotated[
     int | None,

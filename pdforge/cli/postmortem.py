@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pdforge.cli.options import JsonOption, RootOption
+from pdforge.cli.options import ClusterRootOption, JsonOption, RootOption
 
 if TYPE_CHECKING:
     from pdforge.launch.failures import FailedAttempt
@@ -18,7 +18,9 @@ RunArgument = Annotated[
 ]
 
 
-def postmortem_command(run: RunArgument, *, root: RootOption = None, as_json: JsonOption = False) -> None:
+def postmortem_command(
+    run: RunArgument, *, root: RootOption = None, cluster: ClusterRootOption = "local", as_json: JsonOption = False
+) -> None:
     """Say what failed in a run, with the probable cause and what speaks for it, and put all of it into one file.
 
     Attempts that failed are told of also where the run went on by itself afterwards. Starts nothing.
@@ -32,7 +34,7 @@ def postmortem_command(run: RunArgument, *, root: RootOption = None, as_json: Js
     from pdforge.launch.postmortem import examine  # noqa: PLC0415
     from pdforge.plan.find import read_plan  # noqa: PLC0415
 
-    storage = root_of([run], root)
+    storage = root_of([run], root, cluster)
     plan = read_plan(storage / Path(run).name)
     found = examine(plan, storage)
     summary = "\n".join(_lines(found))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pdforge.cli.options import RootOption
+from pdforge.cli.options import ClusterRootOption, RootOption
 from pdforge.cli.submit import submit_command
 
 RunsArgument = Annotated[
@@ -14,7 +15,7 @@ RunsArgument = Annotated[
 ]
 
 
-def resume_command(runs: RunsArgument, *, root: RootOption = None) -> None:
+def resume_command(runs: RunsArgument, *, root: RootOption = None, cluster: ClusterRootOption = "local") -> None:
     """Submit what is missing of runs again, with the plan and the profile that they have.
 
     Example: `pdforge resume quickstart-pd-0123456789ab`
@@ -22,7 +23,7 @@ def resume_command(runs: RunsArgument, *, root: RootOption = None) -> None:
     from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.plan.find import read_plan  # noqa: PLC0415
 
-    storage = root_of(runs, root)
+    storage = root_of(runs, root, cluster)
     for run in runs:
-        read_plan(storage / run)  # a recipe's name is no run: says so
+        read_plan(storage / Path(run).name)  # a recipe's name is no run: says so
     submit_command(runs, root=storage, retry=True)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pdforge.cli.options import JsonOption, RootOption
+from pdforge.cli.options import ClusterRootOption, JsonOption, RootOption
 from pdforge.cli.store_export import export_command
 from pdforge.cli.store_gc import gc_command
 from pdforge.cli.store_repair import repair_command
 from pdforge.errors import ExitCode, StoreMissing
-from pdforge.layout import storage_root
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,19 +41,21 @@ SetAsideOption = Annotated[
 
 
 @store_command.command("ls")
-def ls_command(root: RootOption = None, as_json: JsonOption = False) -> None:
+def ls_command(root: RootOption = None, cluster: ClusterRootOption = "local", as_json: JsonOption = False) -> None:
     """List the stores below the root.
 
     Example: `pdforge store ls`
     """
-    from pdforge.store.inspect import find_stores  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.store.inspect import find_stores  # noqa: PLC0415 - as above
 
-    stores = find_stores(storage_root(root))
+    base = root_of([], root, cluster)
+    stores = find_stores(base)
     if as_json:
         typer.echo(json.dumps([{**asdict(found), "path": str(found.path)} for found in stores], indent=1))
         return
     if not stores:
-        typer.echo(f"no stores below {storage_root(root)}")
+        typer.echo(f"no stores below {base}")
         return
     from rich.table import Table  # noqa: PLC0415 - not needed for --json
     from rich.text import Text  # noqa: PLC0415 - as above
@@ -71,14 +72,20 @@ def ls_command(root: RootOption = None, as_json: JsonOption = False) -> None:
 
 
 @store_command.command("stats")
-def stats_command(store: StoreArgument, root: RootOption = None, as_json: JsonOption = False) -> None:
+def stats_command(
+    store: StoreArgument,
+    root: RootOption = None,
+    cluster: ClusterRootOption = "local",
+    as_json: JsonOption = False,
+) -> None:
     """Show what a store holds, what it costs, and how near it is to what was captured.
 
     Example: `pdforge store stats 3f9a`
     """
-    from pdforge.store.inspect import locate, open_store, statistics  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.store.inspect import locate, open_store, statistics  # noqa: PLC0415 - as above
 
-    figures = statistics(open_store(locate(storage_root(root), store)))
+    figures = statistics(open_store(locate(root_of([], root, cluster), store)))
     if as_json:
         typer.echo(json.dumps(figures, indent=1))
     elif figures["kind"] == "token store":
@@ -92,6 +99,7 @@ def verify_command(
     stores: StoresArgument = None,
     *,
     root: RootOption = None,
+    cluster: ClusterRootOption = "local",
     workers: WorkersOption = None,
     aside: SetAsideOption = False,
     as_json: JsonOption = False,
@@ -100,14 +108,15 @@ def verify_command(
 
     Example: `pdforge store verify`
     """
-    from pdforge.store.inspect import find_stores, locate, set_aside, verify  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.store.inspect import find_stores, locate, set_aside, verify  # noqa: PLC0415 - as above
 
-    base = storage_root(root)
+    base = root_of([], root, cluster)
     paths: list[str | Path] = (
         [locate(base, name) for name in stores] if stores else [found.path for found in find_stores(base)]
     )
     if not paths:
-        raise StoreMissing(f"no stores below {base}", remedy="`--root` or $PDFORGE_ROOT says where they are")
+        raise StoreMissing(f"no stores below {base}", remedy="--root, --cluster or $PDFORGE_ROOT says where")
     rows: list[dict[str, Any]] = []
     for path in paths:
         try:

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pdforge.cli.options import RootOption
-from pdforge.layout import storage_root
+from pdforge.cli.options import ClusterRootOption, RootOption
 
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="The start of an identity, a path or a URL.")]
 OutputArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the files.")]
@@ -23,14 +22,16 @@ def export_command(
     format_: FormatOption = "parquet",
     split: SplitOption = "train",
     root: RootOption = None,
+    cluster: ClusterRootOption = "local",
 ) -> None:
     """Write a store's samples as files that other tools read, such as `datasets`; one file a shard.
 
     Example: `pdforge store export 3f9a exported && python -c "import datasets; datasets.load_dataset('exported')"`
     """
-    from pdforge.store.export import export  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.store.export import export  # noqa: PLC0415 - as above
     from pdforge.store.inspect import locate, open_store  # noqa: PLC0415 - as above
 
-    files = export(open_store(locate(storage_root(root), store)), output, format=format_, split=split)
+    files = export(open_store(locate(root_of([], root, cluster), store)), output, format=format_, split=split)
     size = sum(file.stat().st_size for file in files)
     typer.echo(f"{output}: {len(files)} files, {size:,} bytes")

@@ -10,20 +10,27 @@ from typing import Annotated, Any
 import typer
 
 from pdforge import text
-from pdforge.cli.options import JsonOption, RootOption
-from pdforge.layout import LOGITS, TEACHERS, TOKENS, StageDirectory, storage_root
+from pdforge.cli.options import ClusterRootOption, JsonOption, RootOption
+from pdforge.layout import LOGITS, TEACHERS, TOKENS, StageDirectory
 
 DeleteOption = Annotated[bool, typer.Option("--delete", help="Delete them. Without it they are only listed.")]
 
 
-def gc_command(root: RootOption = None, delete: DeleteOption = False, as_json: JsonOption = False) -> None:
+def gc_command(
+    root: RootOption = None,
+    cluster: ClusterRootOption = "local",
+    delete: DeleteOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """List token stores, teachers and logit stores that no run below the root needs; delete them only when told.
 
     A run needs the stages that its plan names. What an attempt is working on stays.
 
     Example: `pdforge store gc --delete`
     """
-    base = storage_root(root)
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - keeps `--help` quick
+
+    base = root_of([], root, cluster)
     rows: list[dict[str, Any]] = []
     for path in unneeded(base):
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

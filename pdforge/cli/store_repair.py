@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from pdforge.cli.options import RootOption
+from pdforge.cli.options import ClusterRootOption, RootOption
 from pdforge.errors import StoreError, StoreMissing, UsageError
-from pdforge.layout import StageDirectory, storage_root
+from pdforge.layout import StageDirectory
 
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="The start of an identity, or a path.")]
 
 
-def repair_command(store: StoreArgument, root: RootOption = None) -> None:
+def repair_command(store: StoreArgument, root: RootOption = None, cluster: ClusterRootOption = "local") -> None:
     """Set damaged shards of a store aside and run its stage again, which writes those shards and no others.
 
     An unfinished store is finished.
@@ -23,10 +23,11 @@ def repair_command(store: StoreArgument, root: RootOption = None) -> None:
     Example: `pdforge store repair 3f9a`
     """
     from pdforge.launch.again import run_again  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import root_of  # noqa: PLC0415 - as above
     from pdforge.launch.lock import is_locked  # noqa: PLC0415 - as above
     from pdforge.store.inspect import locate, set_aside, verify  # noqa: PLC0415 - as above
 
-    path = locate(storage_root(root), store)
+    path = locate(root_of([], root, cluster), store)
     stage = StageDirectory(Path(path).parent)
     if is_locked(stage):
         raise UsageError(f"{path}: an attempt of its stage runs", remedy="wait for its end, or cancel it")

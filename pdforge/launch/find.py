@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from pdforge.errors import UsageError
@@ -44,13 +45,13 @@ def find_targets(
     from pdforge.plan.clusters import find_profile  # noqa: PLC0415 - the recipe language: not for `ls` and `--help`
     from pdforge.plan.find import find_plans  # noqa: PLC0415
 
-    where = find_profile(cluster, processes)
+    profile = cache(lambda: find_profile(cluster, processes))  # a run has one: no scheduler is asked for it
     plans: dict[str, Plan] = {}
     for target in targets:
         run = Path(target)
         if RunDirectory(run).plan.is_file() and run.resolve().parent != root.resolve():
             raise UsageError(f"the run {target} is not below {root}", remedy=f"add --root {run.resolve().parent}")
-        for plan in find_plans(target, root=root, profile=where, variants=variants, overrides=overrides):
+        for plan in find_plans(target, root=root, profile=profile, variants=variants, overrides=overrides):
             plans[plan.directory] = plan
     return list(plans.values())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,9 +16,16 @@ from pdforge.recipe.load import load_recipes
 
 
 def find_plans(
-    target: str, *, root: Path, profile: Profile, variants: Sequence[str] = (), overrides: Sequence[str] = ()
+    target: str,
+    *,
+    root: Path,
+    profile: Callable[[], Profile],
+    variants: Sequence[str] = (),
+    overrides: Sequence[str] = (),
 ) -> list[Plan]:
     """The plan of a run, where `target` is its directory or its name below `root`; else those of the recipe `target`.
+
+    `profile` is called for a recipe only.
 
     Raises:
         UsageError: the run's plan is damaged, or variants and overrides are given for a run.
@@ -29,7 +36,7 @@ def find_plans(
             if variants or overrides:
                 raise UsageError(f"{target} is a run: its variant and its fields are fixed", remedy="name the recipe")
             return [read_plan(folder)]
-    return make_plans(load_recipes(target, variants=variants, overrides=overrides), profile, root)
+    return make_plans(load_recipes(target, variants=variants, overrides=overrides), profile(), root)
 
 
 def read_plan(folder: Path) -> Plan:

@@ -176,3 +176,22 @@ def test_a_profile_says_where_its_runs_are(folder, monkeypatch):
     monkeypatch.setenv("PDFORGE_ROOT", str(folder / "variable"))
     assert json.loads(pdforge(folder, "plan", *chosen, "--json"))["root"] == f"{folder}/variable"
     assert json.loads(pdforge(folder, "plan", *chosen, "--json", "--root", "option"))["root"] == f"{folder}/option"
+
+
+def test_every_command_finds_the_root_of_a_profile(folder, monkeypatch):
+    """One way for all: `--cluster`, also for those that plan nothing. A SLURM that does not answer is not asked."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    monkeypatch.delenv("PDFORGE_ROOT")
+    (folder / "clusters.yaml").write_text(f"slurm: {{executor: slurm, root: {folder}/disk}}\n")
+    pdforge(folder, "run", "count.yaml", "--variant", "a", "--root", "disk")
+    (run,) = (folder / "disk").glob("count-a-*")
+    there = ("--cluster", "slurm")
+    assert run.name in pdforge(folder, "ls", *there)
+    assert "done" in pdforge(folder, "status", *there)
+    assert run.name in pdforge(folder, "status", run.name, *there)
+    assert "nothing failed" in pdforge(folder, "postmortem", run.name, *there)
+    assert f"every store below {folder}/disk" in pdforge(folder, "store", "gc", *there)
+    assert f"{folder}/disk/tokens" in pdforge(folder, "store", "verify", *there)
+    assert "Everything is done already" in pdforge(folder, "resume", run.name, *there)
+    assert "Everything is done already" in pdforge(folder, "resume", f"disk/{run.name}")
+    assert not (folder / "runs").exists()

@@ -132,9 +132,9 @@ def test_a_run_is_found_by_name_and_by_path(plans: MakePlans, recipe: Path, tmp_
     folder.mkdir(parents=True)
     (folder / "plan.json").write_text(plan.model_dump_json())
     assert read_plan(folder) == plan
-    assert find_plans(plan.directory, root=root, profile=CPU) == [plan]
-    assert find_plans(str(folder), root=root, profile=CPU) == [plan]
-    assert find_plans(str(recipe), root=root, profile=CPU, variants=["pd"]) == [plan]
+    assert find_plans(plan.directory, root=root, profile=lambda: CPU) == [plan]
+    assert find_plans(str(folder), root=root, profile=lambda: CPU) == [plan]
+    assert find_plans(str(recipe), root=root, profile=lambda: CPU, variants=["pd"]) == [plan]
 
 
 def test_a_damaged_plan_is_named(plans: MakePlans, tmp_path: Path) -> None:
