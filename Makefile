@@ -16,7 +16,8 @@ quickstart: $(VENV)/.train
 	$(BIN)/pdforge run recipes/quickstart.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest tests/slurm
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
