@@ -1,11 +1,15 @@
 """Cost of the distillation objective: time and memory of a training step, of the loss alone, and of reading a teacher.
 
-    python benchmarks/objective.py [--repeats 5] [--device cpu|cuda] [--json]
+    python benchmarks/objective.py [--pairs 15] [--device cpu|cuda] [--json]
 
-One process, one thread on a CPU, variants interleaved; a time is the smallest of all repeats (CPU time on a CPU, events
-on a GPU), memory the largest sum of live tensors above what lived before; that of a loss includes what it is given of
-the teacher. Every figure is a ratio to a baseline of the same run. A step is forward, chunked head with loss, backward
-and AdamW of a small decoder with a vocabulary of 32,768.
+Every figure is a ratio of two variants in one process: they run in turn, A B, B A, A B, …, each pair gives a ratio, and
+the figure is the median (with the quartiles: other work on the machine shows there). One thread on a CPU, where time is
+that of the processor, of all threads, and the ratio of wall times stands beside it; on a GPU time is the wall's, up to
+the last kernel. Memory is the largest sum of live tensors above what lived before; that of a loss includes what it is
+given of the teacher.
+
+A step is everything that the trainer does with a batch: to the device, masks, teacher into labels, forward, chunked
+head with loss, backward, AdamW; of a small decoder with a vocabulary of 32,768, so that the loss is a large part of it.
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _ratios import Run, compare, figure, keep_memory, line, peak
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
@@ -31,72 +36,78 @@ from pdforge.distill.temperature import NormKD, Static
 from pdforge.distill.truncation import Truncated, truncate
 from pdforge.recipe import models as recipe
 from pdforge.store.codec import LogitBlock
-from pdforge.store.logits import LogitStore
 from pdforge.store.spec import LogitSpec
+from pdforge.store.tokenize import build_token_store
 from pdforge.store.writer import LogitWriter
-from pdforge.titan import DistillationLoss, decoder
+from pdforge.titan import DistillationLoss, StoreLoader, decoder
+from pdforge.titan.loader import TEACHER
 from pdforge.titan.packing import pack
 
 VOCABULARY, TOP_K, LENGTH, BATCH, CHUNKS, ROWS = 32_768, 50, 256, 4, 8, 256
+SEQUENCES = 64
+"""Of the stores."""
 TEMPERATURE, ALPHA = 2.0, 0.9
 
-Run = Callable[[], Any]
+Batch = tuple[dict[str, Tensor], Tensor]
+"""As a loader yields it."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each variant")
+    parser.add_argument("--pairs", type=int, default=15, help="runs of each variant beside its baseline")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
+    parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok, …}")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    keep_memory()
     device = torch.device(options.device)
-    rows = [*steps(device, options.repeats), *losses(device, options.repeats)]
+    rows = []
+    for row in chain(steps(device, options.pairs), losses(device, options.pairs)):
+        rows.append(row)
+        if not options.json:
+            print(line(row), flush=True)
     if options.json:
         print(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        bar = "" if row["bar"] is None else f"bar {row['bar']:<5} {'met' if row['ok'] else 'MISSED'}"
-        print(f"{row['name']:<58} {row['value']:6.3f} × {row['baseline']:<38} {bar}")
-
-
-def figure(
-    name: str, value: float, baseline: str, *, at_most: float | None = None, at_least: float | None = None
-) -> Any:
-    bar = at_most if at_most is not None else at_least
-    ok = None if bar is None else value <= bar if at_most is not None else value >= bar
-    return {"name": name, "value": value, "unit": "ratio", "baseline": baseline, "bar": bar, "ok": ok}
 
 
 # the training step
 
 
-def steps(device: torch.device, repeats: int) -> list[Any]:
-    """A step with the objective against the same step with torchtitan's cross-entropy, and with a store's reader."""
-    sample = batch(device)
-    runs = {
-        "cross-entropy": stepper(device, CrossEntropyLoss.Config(global_vocab_size=VOCABULARY), sample),
-        "distillation": stepper(device, objective(), sample),
-        "with ghost": stepper(device, objective(tail="ghost"), sample),
-    }
-    times = measure(runs, device, repeats)
-    memory = {name: peak(run, device) for name, run in runs.items()}
+def steps(device: torch.device, pairs: int) -> Iterator[dict[str, Any]]:
+    """A step with the objective against the same step with torchtitan's cross-entropy; in memory and from stores."""
     with tempfile.TemporaryDirectory() as folder:
-        reading = reader(Path(folder), sample["teacher"])
-        read = min(measure({"read": reading}, torch.device("cpu"), 3 * repeats)["read"])
-    plain, distilled = min(times["cross-entropy"]), min(times["distillation"])
-    return [
-        figure("step with distillation, time", distilled / plain, "step with cross-entropy", at_most=1.05),
-        figure("step, memory", memory["distillation"] / memory["cross-entropy"], "with cross-entropy", at_most=1.02),
-        figure("step with distillation, tail ghost, time", min(times["with ghost"]) / plain, "step with cross-entropy"),
-        figure(
-            "tokens a second with the logit store's reader in line",
-            distilled / (distilled + read),
-            "the same step, teacher in memory",
+        tokens, logits = stores(Path(folder), device)
+        only_tokens = StoreLoader.Config(tokens=tokens)
+        both = StoreLoader.Config(tokens=tokens, logits=logits, top_p=0.95, top_k=TOP_K)
+        held = on(device, next(batches(both)))
+        plain = stepper(device, CrossEntropyLoss.Config(global_vocab_size=VOCABULARY), repeat(held))
+        distilled = stepper(device, objective(), repeat(held))
+        yield figure(
+            "step with distillation, time",
+            compare(distilled, plain, device, pairs),
+            "step with cross-entropy",
+            at_most=1.05,
+        )
+        memory = peak(distilled, device) / peak(plain, device)
+        yield figure("step with distillation, memory", memory, "step with cross-entropy", at_most=1.02)
+        ghost = stepper(device, objective(tail="ghost"), repeat(held))
+        yield figure(
+            "step with distillation, tail ghost, time", compare(ghost, plain, device, pairs), "step with cross-entropy"
+        )
+        from_tokens = stepper(device, CrossEntropyLoss.Config(global_vocab_size=VOCABULARY), batches(only_tokens))
+        from_stores = stepper(device, objective(), batches(both))
+        yield figure(
+            "tokens a second, distillation from stores",
+            compare(from_tokens, from_stores, device, pairs),
+            "cross-entropy from a token store",
             at_least=0.97,
-        ),
-    ]
+        )
+        yield figure(
+            "tokens a second, distillation from stores",
+            compare(distilled, from_stores, device, pairs),
+            "distillation from memory",
+        )
 
 
 def objective(**changes: Any) -> DistillationLoss.Config:
@@ -106,43 +117,42 @@ def objective(**changes: Any) -> DistillationLoss.Config:
     return DistillationLoss.Config(objective=made, vocabulary=VOCABULARY)
 
 
-def batch(device: torch.device) -> dict[str, Any]:
-    """Tokens, labels and a teacher for BATCH sequences."""
-    tokens = torch.randint(0, VOCABULARY, (BATCH, LENGTH + 1), device=device)
-    parts = [truncate(torch.randn(LENGTH, VOCABULARY, device=device) * 2, 0.95, TOP_K) for _ in range(BATCH)]
-    ids, logprobs = (torch.stack([getattr(part, name) for part in parts]) for name in ("ids", "logprobs"))
-    return {
-        "inputs": tokens[:, :-1],
-        "positions": torch.arange(LENGTH, device=device).expand(BATCH, -1).contiguous(),
-        "labels": tokens[:, 1:].contiguous(),
-        "packed": pack(tokens[:, 1:], ids, logprobs),
-        "teacher": parts,
-    }
-
-
-def stepper(device: torch.device, config: Any, sample: dict[str, Any]) -> Run:
-    """One optimizer step of a model of its own."""
+def stepper(device: torch.device, config: Any, feed: Iterator[Batch]) -> Run:
+    """One optimizer step of a model of its own on the next batch."""
     model = build(device)
     loss = ChunkedLossWrapper.Config(num_chunks=CHUNKS, loss_fn=config).build()
     loss.set_lm_head(model.lm_head)
-    labels = sample["labels"]
-    if isinstance(loss.loss_fn, DistillationLoss):
+    distils = isinstance(loss.loss_fn, DistillationLoss)
+    if distils:
         loss.loss_fn.to(device)
-        loss.loss_fn.start_step(1, 1)
-        labels = sample["packed"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=device.type == "cuda")
-    masks = model.get_attention_masks(positions=sample["positions"])
     count = torch.tensor(float(BATCH * LENGTH), device=device)
     model._skip_lm_head = True
 
     def step() -> None:
-        hidden = model(sample["inputs"], positions=sample["positions"], attention_masks=masks)
+        batch, labels = on(device, next(feed))
+        if distils:
+            loss.loss_fn.start_step(1, 1)
+            labels = pack(labels, *(batch[name] for name in TEACHER if name in batch))
+        masks = model.get_attention_masks(positions=batch["positions"])
+        hidden = model(batch["input"], positions=batch["positions"], attention_masks=masks)
         value, _ = loss(hidden, labels, count)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     return step
+
+
+def on(device: torch.device, batch: Batch) -> Batch:
+    parts, labels = batch
+    return {name: part.to(device) for name, part in parts.items()}, labels.to(device)
+
+
+def batches(config: StoreLoader.Config) -> Iterator[Batch]:
+    """Through the trainer's own loader, prefetching included, again and again."""
+    while True:
+        yield from config.build(dp_world_size=1, dp_rank=0, seq_len=LENGTH, local_batch_size=BATCH)
 
 
 def build(device: torch.device) -> nn.Module:
@@ -163,8 +173,20 @@ def build(device: torch.device) -> nn.Module:
     return model
 
 
-def reader(folder: Path, parts: list[Truncated]) -> Run:
-    """Reading the batch's teacher from a logit store, packing included."""
+def stores(folder: Path, device: torch.device) -> tuple[str, str]:
+    """A token store, and a logit store with TOP_K entries at every position of it."""
+    tokens, logits = folder / "tokens", folder / "logits"
+    build_token_store(
+        tokens,
+        corpus=[recipe.StandardLibraryCorpus(kind="python-stdlib", bytes=400_000)],
+        tokenizer=recipe.TrainedTokenizer(kind="trained", vocabulary=1024),
+        sequence_length=LENGTH,
+        train_sequences=SEQUENCES,
+        validation_sequences=1,
+        seed=0,
+        identity="benchmark",
+        progress=None,
+    )
     spec = LogitSpec(
         identity="0" * 12,
         teacher="t",
@@ -175,21 +197,15 @@ def reader(folder: Path, parts: list[Truncated]) -> Run:
         vocabulary=VOCABULARY,
         top_p=0.95,
         top_k=TOP_K,
-        sequences=BATCH,
-        shard_sequences=BATCH,
+        sequences=SEQUENCES,
+        shard_sequences=SEQUENCES,
         teacher_dtype="float32",
     )
-    writer = LogitWriter(folder, spec)
-    writer.write_shard(0, [block(part) for part in parts])
+    writer = LogitWriter(logits, spec)
+    drawn = (torch.randn(LENGTH, VOCABULARY, device=device) * 2 for _ in range(SEQUENCES))
+    writer.write_shard(0, [block(truncate(each, 0.95, TOP_K)) for each in drawn])
     writer.finish({})
-    store = LogitStore.open(folder)
-    labels = torch.zeros(BATCH, LENGTH, dtype=torch.long)
-
-    def read() -> None:
-        ids, logprobs, *_ = store.get_batch(range(BATCH), ordered=False)
-        pack(labels, torch.from_numpy(ids), torch.from_numpy(logprobs))
-
-    return read
+    return str(tokens), str(logits)
 
 
 def block(part: Truncated) -> LogitBlock:
@@ -201,7 +217,7 @@ def block(part: Truncated) -> LogitBlock:
 # the loss alone
 
 
-def losses(device: torch.device, repeats: int) -> list[Any]:
+def losses(device: torch.device, pairs: int) -> Iterator[dict[str, Any]]:
     """The loss on given logits, forwards and backwards, against other ways to compute it."""
     z = torch.randn(ROWS, VOCABULARY, device=device, requires_grad=True)
     logits = torch.randn(ROWS, VOCABULARY, device=device) * 2
@@ -249,17 +265,21 @@ def losses(device: torch.device, repeats: int) -> list[Any]:
         return both
 
     whole = {name: trained(run) for name, run in runs.items()}
-    times = {name: min(values) for name, values in measure(whole, device, repeats).items()}
     memory = {name: peak(run, device) for name, run in whole.items()}
-    return [
-        figure(f"{kld}, time", times[kld] / times[two], two, at_most=0.6),
-        figure(f"{kld}, memory", memory[kld] / memory[two], two, at_most=0.5),
-        figure(f"{fast}, time", times[fast] / times[hand], hand, at_most=1.0),
-        figure(f"{fast}, memory", memory[fast] / memory[hand], hand),
-        *(figure(f"{name}, time", times[name] / times[ce], ce) for name in runs if name != ce),
-        *(figure(f"{name}, memory", memory[name] / memory[ce], ce) for name in runs if name != ce),
-        *liger(z, labels, logits, times[kld], repeats),
-    ]
+
+    def row(name: str, baseline: str, at_most: float | None = None) -> dict[str, Any]:
+        ratio = compare(whole[name], whole[baseline], device, pairs)
+        return figure(f"{name}, time", ratio, baseline, at_most=at_most)
+
+    yield row(kld, two, at_most=0.6)
+    yield figure(f"{kld}, memory", memory[kld] / memory[two], two, at_most=0.5)
+    yield row(fast, hand, at_most=1.0)
+    yield figure(f"{fast}, memory", memory[fast] / memory[hand], hand)
+    for name in runs:
+        if name != ce:
+            yield row(name, ce)
+            yield figure(f"{name}, memory", memory[name] / memory[ce], ce)
+    yield from liger(z, labels, logits, whole[kld], pairs)
 
 
 class HandWritten(torch.autograd.Function):
@@ -285,14 +305,14 @@ class HandWritten(torch.autograd.Function):
         return result.mul_(gradient), None, None, None, None
 
 
-def liger(z: Tensor, labels: Tensor, logits: Tensor, ours: float, repeats: int) -> list[Any]:
+def liger(z: Tensor, labels: Tensor, logits: Tensor, ours: Run, pairs: int) -> Iterator[dict[str, Any]]:
     """Liger-Kernel's dense KL divergence, where there is a GPU and the package."""
     if z.device.type != "cuda":
-        return []
+        return
     try:
         from liger_kernel.transformers import LigerCrossEntropyLoss, LigerKLDIVLoss  # noqa: PLC0415 - optional
     except ImportError:
-        return []
+        return
     entropy, kl = LigerCrossEntropyLoss(reduction="sum"), LigerKLDIVLoss(reduction="sum")
 
     def both() -> None:
@@ -300,50 +320,8 @@ def liger(z: Tensor, labels: Tensor, logits: Tensor, ours: float, repeats: int) 
         target = softmax(logits / TEMPERATURE, 1)
         ((1 - ALPHA) * entropy(copy.clone(), labels) + ALPHA * kl(log_softmax(copy, 1), target)).backward()
 
-    theirs = min(measure({"liger": both}, z.device, repeats)["liger"])
-    return [figure("loss kld, time", ours / theirs, "Liger-Kernel, cross-entropy and KL divergence")]
-
-
-# measuring
-
-
-def measure(runs: dict[str, Run], device: torch.device, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run, interleaved, behind one that warms up."""
-    for run in runs.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            times[name].append(seconds(run, device))
-    return times
-
-
-def seconds(run: Run, device: torch.device) -> float:
-    if device.type == "cpu":
-        start = time.process_time()
-        run()
-        return time.process_time() - start
-    before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    before.record()
-    run()
-    after.record()
-    torch.cuda.synchronize()
-    return before.elapsed_time(after) / 1e3
-
-
-def peak(run: Run, device: torch.device) -> float:
-    """Bytes of tensors that live at one time, above what lives before."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return float(torch.cuda.max_memory_allocated() - before)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        run()
-    events = profile.profiler.kineto_results.events()
-    changes = [event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()) if event.name() == "[memory]"]
-    return float(np.cumsum(changes).max())
+    ratio = compare(ours, both, z.device, pairs)
+    yield figure("loss kld, time", ratio, "Liger-Kernel, cross-entropy and KL divergence")
 
 
 if __name__ == "__main__":

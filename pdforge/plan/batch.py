@@ -23,15 +23,17 @@ def steps_of(training: Training, data: Data, *, place: str) -> int:
     Raises:
         UsageError: there are not so many tokens.
     """
-    length, held = data.sequence_length, data.train_tokens // data.sequence_length
+    length, held, epochs = data.sequence_length, data.train_tokens // data.sequence_length, training.epochs
     batch = training.batch.global_
-    steps = training.steps or max(1, (training.tokens or data.train_tokens) // (batch * length))
+    readable = held * epochs
+    steps = training.steps or max(1, (training.tokens // length if training.tokens else readable) // batch)
     needed = steps * batch
-    if needed > held:
+    if needed > readable:
+        times = f", {epochs} times" if epochs > 1 else ""
         raise UsageError(
             f"{place}: {steps} steps of {batch} sequences read {needed} sequences, "
-            f"but data.train_tokens {data.train_tokens:,} makes {held}",
-            remedy=f"raise data.train_tokens to {needed * length:,} or more, "
+            f"but data.train_tokens {data.train_tokens:,} makes {held}{times}",
+            remedy=f"raise data.train_tokens to {-(-needed // epochs) * length:,} or more, or {place}.epochs, "
             f"or lower {place}.tokens or {place}.batch.global",
         )
     return steps

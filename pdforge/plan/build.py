@@ -219,7 +219,7 @@ class _Builder:
         from_step = teacher.logits.from_step if isinstance(teacher.logits, OnlineLogits) else None
         source, source_identity = self.teacher_source(teacher.model)
         precision, micro = self.capture_numerics(teacher.model)
-        sequences = self.steps(training, "training") * training.batch.global_
+        sequences = min(self.steps(training, "training") * training.batch.global_, self.train_sequences)
         sampled = isinstance(teacher.truncation, Sample)
         kept = teacher.logits.keep or teacher.truncation
         codec = "sampled" if sampled else teacher.logits.codec or DEFAULT_CODEC

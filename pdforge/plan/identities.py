@@ -19,6 +19,7 @@ from pdforge.versions import SPMD_TYPES, TORCH, TORCHTITAN
 _HOW_NOT_WHAT = {
     "tokens": True,  # counted as whole steps instead, as is
     "steps": True,
+    "epochs": True,  # how often the data may be read: steps say how often it is
     "batch": {"micro"},
     "parallelism": True,
     "checkpoint": True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,10 @@ from torch import Tensor
 from torchtitan.distributed import utils as titan_distributed
 
 from pdforge.errors import StageFailed
+from pdforge.store.order import SampleOrder
+
+_NAMED = 16
+"""Runs of consecutive samples that a message names."""
 
 
 class FiniteStep:
@@ -19,17 +23,25 @@ class FiniteStep:
     One small reduction a step, once the gradients are complete and before any weight has changed.
     """
 
-    def __init__(self, micro_steps: int, samples: Callable[[int], range], batch: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        micro_steps: int,
+        positions: Callable[[int], range],
+        batch: int,
+        order: SampleOrder,
+        device: torch.device,
+    ) -> None:
         """Watch steps of so many micro-steps.
 
         Args:
             micro_steps: forward and backward passes of a step on this rank.
-            samples: this rank's samples of a micro-step of the step at hand.
+            positions: what this rank reads in a micro-step of the step at hand.
             batch: samples of a step, of all ranks.
+            order: the samples at all positions.
             device: of the losses.
         """
         self._bad = torch.zeros(micro_steps, device=device)
-        self._samples, self._batch = samples, batch
+        self._positions, self._batch, self._order = positions, batch, order
         self._seen = 0
 
     def add(self, loss: Tensor) -> None:
@@ -54,21 +66,20 @@ class FiniteStep:
         if loss:
             self._fail(f"the loss of step {step} is not finite ({self._places()})")
         if gradient:
-            samples = f"{(step - 1) * self._batch}-{step * self._batch - 1}"
+            samples = self._named(range((step - 1) * self._batch, step * self._batch))
             self._fail(
                 f"the gradient norm of step {step} is {norm.item()}, and its losses are finite (samples {samples})"
             )
 
     def _places(self) -> str:
         """Ranks and samples whose losses are not finite; a collective."""
-        mine = [self._samples(number) for number, bad in enumerate(self._bad.tolist()) if bad]
-        found: list[list[range]] = [[] for _ in range(torch.distributed.get_world_size())]
+        mine = [self._named(self._positions(number)) for number, bad in enumerate(self._bad.tolist()) if bad]
+        found: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(found, mine)
-        return "; ".join(
-            f"rank {rank}, samples {', '.join(f'{part[0]}-{part[-1]}' for part in parts)}"
-            for rank, parts in enumerate(found)
-            if parts
-        )
+        return "; ".join(f"rank {rank}, samples {', '.join(parts)}" for rank, parts in enumerate(found) if parts)
+
+    def _named(self, positions: range) -> str:
+        return listed([self._order[position] for position in positions])
 
     def _fail(self, what: str) -> None:
         raise StageFailed(
@@ -76,6 +87,18 @@ class FiniteStep:
             remedy="the last checkpoint was kept: look at these samples, or lower the learning rate or raise the "
             "precision, and run it again",
         )
+
+
+def listed(samples: Sequence[int]) -> str:
+    """Samples for a message, consecutive ones as `8-15`; a long list is cut short."""
+    runs: list[list[int]] = []
+    for sample in sorted(set(samples)):
+        if runs and sample == runs[-1][1] + 1:
+            runs[-1][1] = sample
+        else:
+            runs.append([sample, sample])
+    parts = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:_NAMED]]
+    return ", ".join(parts) + (f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else "")
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Batches for torchtitan from a token store and, for distillation, a logit store.
 
 One cursor, the number of samples the whole job has consumed, is the only state: it does not depend on the number of
-processes, so a run may resume on any other. Step s of a run with global batch B reads samples (s-1)·B … s·B-1; within
-a micro-step the ranks take contiguous parts.
+processes, so a run may resume on any other. Step s of a run with global batch B reads positions (s-1)·B … s·B-1 of
+`SampleOrder`; within a micro-step the ranks take contiguous parts of them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torchtitan.components.tokenizer import BaseTokenizer
 from pdforge.distill.loss import IGNORE_INDEX
 from pdforge.recipe.columns import ENTROPY, SPREAD
 from pdforge.store.logits import LogitStore
+from pdforge.store.order import SampleOrder
 from pdforge.store.tokens import TokenStore
 
 PREFETCH = 2
@@ -62,8 +63,8 @@ class StoreLoader(BaseDataLoader):
     """Yields `({"input", "positions"[, "teacher_ids", "teacher_logprobs"[, "teacher_spread"]]}, labels)`, all [B, L]
     (ids and log-probabilities: [B, L, K]).
 
-    A pass ends after the last sample; where the samples do not fill the last batch, rows without labels do, so that
-    every rank makes the same number of steps.
+    A pass ends after the last of so many samples, which may be the split several times, each time in another order;
+    where they do not fill the last batch, rows without labels do, so that every rank makes the same number of steps.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -75,7 +76,7 @@ class StoreLoader(BaseDataLoader):
         split: Literal["train", "validation"] = "train"
         """Which part of the store."""
         samples: int | None = None
-        """Samples 0 … samples-1 of the split are read; None: all of them."""
+        """How many samples are read; None: the whole split, once."""
         logits: str | None = None
         """The logit store, if the objective needs one."""
         top_p: float = 1.0
@@ -89,7 +90,7 @@ class StoreLoader(BaseDataLoader):
         skip_lowest_entropy: float | None = None
         """Part of the positions, those where the teacher's entropy is lowest, that lose their teacher."""
         infinite: bool = True
-        """Set by torchtitan's validator; a store ends after its last sample all the same."""
+        """Set by torchtitan's validator; a pass ends after its last sample all the same."""
 
     def __init__(
         self,
@@ -102,13 +103,16 @@ class StoreLoader(BaseDataLoader):
     ) -> None:
         self._config = config
         self._world, self._rank, self._batch = dp_world_size, dp_rank, local_batch_size
-        self._split = TokenStore.open(config.tokens).split(config.split)
+        store = TokenStore.open(config.tokens)
+        self._split = store.split(config.split)
+        self.order = SampleOrder(len(self._split), store.manifest.seed)
         self._logits = LogitStore.open(config.logits) if config.logits else None
         self._samples = len(self._split) if config.samples is None else config.samples
         self._consumed = 0
         self._columns = ([SPREAD] if config.spread else []) + ([ENTROPY] if config.skip_lowest_entropy else [])
         if self._logits is not None and config.skip_lowest_entropy:
-            self._low_entropy = entropy_quantile(self._logits, config.skip_lowest_entropy)
+            within = range(min(QUANTILE_SEQUENCES, self._samples, len(self._split)))
+            self._low_entropy = entropy_quantile(self._logits, within, config.skip_lowest_entropy)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         stride = self._world * self._batch
@@ -127,13 +131,13 @@ class StoreLoader(BaseDataLoader):
                 self._consumed += stride
                 yield batch
 
-    def samples(self, batch: int) -> range:
-        """This rank's samples in its batch of that number, from 0, of the whole run."""
+    def positions(self, batch: int) -> range:
+        """This rank's positions in `order`, of its batch of that number, from 0, of the whole run."""
         first = (batch * self._world + self._rank) * self._batch
         return range(first, first + self._batch)
 
     def _read(self, wanted: range) -> tuple[dict[str, Tensor], Tensor]:
-        present = [i for i in wanted if i < self._samples]
+        present = [self.order[position] for position in wanted if position < self._samples]
         tokens, positions = self._split.get_batch(present or [0])
         packed = torch.from_numpy(tokens).long()
         inputs, labels = packed[:, :-1].contiguous(), packed[:, 1:].contiguous()
@@ -164,17 +168,16 @@ class StoreLoader(BaseDataLoader):
             self._consumed = int(state_dict["samples_consumed"])
 
 
-def entropy_quantile(store: LogitStore, part: float) -> float:
-    """The entropy that `part` of a logit store's positions do not exceed, in nats.
+def entropy_quantile(store: LogitStore, samples: range, part: float) -> float:
+    """The entropy that `part` of the positions of these samples do not exceed, in nats.
 
-    Of its first QUANTILE_SEQUENCES sequences: a token store is shuffled, so they are as good as any, and the same ones
-    on every process, at every resume, and however many more the store holds.
+    A token store is shuffled, so its first sequences are as good as any, and the same ones on every process, at every
+    resume, and however many more the logit store holds.
 
     Raises:
         StoreMismatch: the store has no entropies.
     """
-    first = range(min(QUANTILE_SEQUENCES, len(store)))
-    entropies = [store.get(sample, ordered=False, columns=[ENTROPY])[-1] for sample in first]
+    entropies = [store.get(sample, ordered=False, columns=[ENTROPY])[-1] for sample in samples]
     return float(np.quantile(np.concatenate(entropies), part))
 
 

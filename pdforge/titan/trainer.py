@@ -57,7 +57,11 @@ class DistillTrainer(Trainer):
         self._saved_step = -1
         self._saved_at = time.monotonic()
         self._finite = FiniteStep(
-            self.gradient_accumulation_steps, self._samples, config.training.global_batch_size, self.device
+            self.gradient_accumulation_steps,
+            self._positions,
+            config.training.global_batch_size,
+            self.dataloader.order,
+            self.device,
         )
         self._schedule_steps = config.lr_scheduler.total_steps or config.training.steps
         if self.parallel_dims.pp_enabled:
@@ -104,11 +108,11 @@ class DistillTrainer(Trainer):
         mine = value if self.pp_has_last_stage else torch.zeros_like(value)
         return collectives.all_reduce(mine, "sum", self.parallel_dims.get_mesh("pp"))
 
-    def _samples(self, micro_step: int) -> range:
-        """This rank's samples of a micro-step of this step; with a pipeline from its first to its last micro-batch."""
+    def _positions(self, micro_step: int) -> range:
+        """Those of this rank in a micro-step of this step; with a pipeline from its first to its last micro-batch."""
         batches = self.num_pipeline_parallel_microbatches
         first = ((self.step - 1) * self.gradient_accumulation_steps + micro_step) * batches
-        return range(self.dataloader.samples(first).start, self.dataloader.samples(first + batches - 1).stop)
+        return range(self.dataloader.positions(first).start, self.dataloader.positions(first + batches - 1).stop)
 
     def state_dict(self) -> dict[str, Any]:
         """The step, and what it was trained with; the same on every rank and for every number of them."""

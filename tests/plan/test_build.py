@@ -132,6 +132,35 @@ def test_too_few_tokens(plans: MakePlans) -> None:
         plans("data.train_tokens=100")
 
 
+def test_several_epochs_are_steps_and_capture_each_sequence_once(plans: MakePlans) -> None:
+    """20k tokens are 312 sequences of 64, and a step takes 8."""
+    twice = ("training.tokens=null", "training.epochs=2")
+    [plan] = plans(*twice)
+    train, capture = plan.stages[-1].job, plan.stages[-2].job
+    assert isinstance(train, TrainJob)
+    assert isinstance(capture, CaptureJob)
+    assert (train.steps, capture.sequences) == (2 * 312 // 8, 312)
+    # a third epoch needs no other store, and the same steps are the same run however many are allowed
+    [longer], [allowed] = plans("training.tokens=null", "training.epochs=3"), plans(*twice, "training.steps=78")
+    assert longer.stages[-2].identity == plan.stages[-2].identity
+    assert longer.hash != plan.hash == allowed.hash
+
+
+def test_the_end_of_the_data_is_found_by_the_plan(plans: MakePlans) -> None:
+    """A rule counts tokens; here whole sequences count: 624, and the tokens would make 625."""
+    fit = "data.train_tokens=20030"  # 312 sequences and a part of one
+    assert plans("training.tokens=null", "training.epochs=2", "training.steps=78", fit)
+    with pytest.raises(UsageError, match=r"625 sequences, but data\.train_tokens 20,030 makes 312, 2 times") as caught:
+        plans(
+            "training.tokens=null",
+            "training.epochs=2",
+            "training.steps=625",
+            "training.batch={global: 1, micro: 1}",
+            fit,
+        )
+    assert "training.epochs" in caught.value.remedy
+
+
 def test_variants_that_are_one_run_are_refused(recipe: Path, plans: MakePlans) -> None:
     recipe.write_text(recipe.read_text() + "  twin: {training: {log_every: 3}}\n")
     with pytest.raises(UsageError, match="'pd' and 'twin'"):

@@ -22,6 +22,7 @@ ALL = TEACHER | {"tokenize"}
 
 TRAINING = [  # field of `training`, other value, whether it changes the result
     ("tokens", "11k", True),
+    ("epochs", "3", False),  # the steps say how often
     ("batch.global", "4", True),
     ("batch.micro", "4", False),
     ("optimizer.learning_rate", "1.0e-3", True),

@@ -230,6 +230,18 @@ BROKEN = {
         ("  model:", "  logits: {mode: online, from_step: ¦182}\n  model:"),
         (ALPHA, "0.1"),
     ),
+    "online twice": (
+        "PD140",
+        "epochs is 2, and mode is online",
+        ("  model:", "  logits: {mode: online, from_step: 200}\n  model:"),
+        (ALPHA, "0.1"),
+        (END, END + "  epochs: ¦2\n"),
+    ),
+    "too many twice": (
+        "PD113",
+        "takes 3100000 tokens; data.train_tokens is 1500000, 2 times",
+        (END, "tokens: ¦3_100_000\n  epochs: 2\n"),
+    ),
     "online heavy": (
         "PD162",
         "α reaches 0.9",
@@ -325,6 +337,7 @@ SOUND_NEARBY = {
     "PD143": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), ("temperature: 1.0", "temperature: 1")],
     "PD144": [("{top_p: 0.95, top_k: 50}", "{kind: sample}\n  logits: {columns: [entropy]}")],
     "PD145": [("{top_p: 0.95, top_k: 50}", "{top_p: 0.95, top_k: 50}\n  logits: {keep: {top_p: 0.95, top_k: 50}}")],
+    "PD140": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:"), (END, END + "  epochs: 1\n")],
     "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
     "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5}]}\nstudent:\n")],
     "PD151": [("temperature: 1.0", "temperature: 4.9")],

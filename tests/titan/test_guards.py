@@ -13,9 +13,10 @@ from torchtitan import trainer
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.errors import StageFailed, UsageError
 from pdforge.recipe.models import Objective
+from pdforge.store.order import SampleOrder
 from pdforge.titan import DistillationLoss, DistillTrainer
 from pdforge.titan.checkpoints import require_same_science, science
-from pdforge.titan.guard import FiniteStep, gradient_norms
+from pdforge.titan.guard import FiniteStep, gradient_norms, listed
 
 
 @pytest.fixture
@@ -27,12 +28,12 @@ def alone() -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
-def _samples(micro_step: int) -> range:
+def _positions(micro_step: int) -> range:
     return range(4 * micro_step, 4 * micro_step + 4)
 
 
-def _guard(micro_steps: int) -> FiniteStep:
-    return FiniteStep(micro_steps, _samples, 4 * micro_steps, torch.device("cpu"))
+def _guard(micro_steps: int, samples: int = 1000) -> FiniteStep:
+    return FiniteStep(micro_steps, _positions, 4 * micro_steps, SampleOrder(samples, 0), torch.device("cpu"))
 
 
 @pytest.mark.usefixtures("alone")
@@ -57,6 +58,20 @@ def test_a_gradient_that_is_not_finite_under_finite_losses(bad: float) -> None:
         guard.add(torch.tensor(1.0))
     with pytest.raises(StageFailed, match=rf"norm of step 7 is {bad}, .* \(samples 72-83\); no weight was changed"):
         guard.agree(torch.tensor(bad), 7)
+
+
+@pytest.mark.usefixtures("alone")
+def test_in_a_later_epoch_the_samples_are_those_that_were_read() -> None:
+    guard, order = _guard(1, samples=2), SampleOrder(2, 0)
+    guard.add(torch.tensor(torch.nan))
+    assert sorted(order[position] for position in range(4)) == [0, 0, 1, 1]
+    with pytest.raises(StageFailed, match=r"\(rank 0, samples 0-1\)"):
+        guard.agree(torch.tensor(torch.nan), 1)
+
+
+def test_samples_in_a_message() -> None:
+    assert listed([9, 3, 4, 5, 12]) == "3-5, 9, 12"
+    assert listed(range(0, 40, 2)).endswith(", 28, 30 and 4 more")
 
 
 @pytest.mark.usefixtures("alone")

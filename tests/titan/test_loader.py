@@ -10,6 +10,7 @@ import torch
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.distill.loss import IGNORE_INDEX
 from pdforge.recipe.models import StandardLibraryCorpus, TrainedTokenizer
+from pdforge.store.order import SampleOrder
 from pdforge.store.tokenize import build_token_store
 from pdforge.titan.loader import StoreLoader
 
@@ -33,14 +34,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _loader(store: Path, ranks: int, rank: int, batch: int, split: str = "train") -> StoreLoader:
-    config = StoreLoader.Config(tokens=str(store), split=split)
+def _loader(
+    store: Path, ranks: int, rank: int, batch: int, split: str = "train", samples: int | None = None
+) -> StoreLoader:
+    config = StoreLoader.Config(tokens=str(store), split=split, samples=samples)
     return config.build(dp_world_size=ranks, dp_rank=rank, seq_len=LENGTH, local_batch_size=batch)
 
 
-def _global_order(store: Path, ranks: int, batch: int, skip: int = 0, split: str = "train") -> torch.Tensor:
+def _global_order(
+    store: Path, ranks: int, batch: int, skip: int = 0, split: str = "train", samples: int | None = None
+) -> torch.Tensor:
     """Inputs of all labelled rows in the order of the global batches; behind `skip` consumed samples."""
-    loaders = [_loader(store, ranks, rank, batch, split) for rank in range(ranks)]
+    loaders = [_loader(store, ranks, rank, batch, split, samples) for rank in range(ranks)]
     for loader in loaders:
         loader.load_state_dict({"samples_consumed": skip})
     steps = zip(*loaders, strict=True)
@@ -59,6 +64,21 @@ def test_order_does_not_depend_on_processes(store, ranks, batch) -> None:
 @pytest.mark.parametrize(("ranks", "batch"), [(1, 4), (2, 2)])
 def test_resumes_behind_what_was_consumed(store, ranks, batch) -> None:
     assert torch.equal(_global_order(store, ranks, batch, skip=8), _global_order(store, 1, SAMPLES)[8:])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "batch", "skip"), [(1, 4, 0), (2, 3, 0), (3, 4, 0), (2, 3, 18), (1, 4, 24), (1, 5, 45)]
+)
+def test_several_epochs(store, ranks, batch, skip) -> None:
+    """Each reads everything once, in an order of its own: the same on every number of processes, and when resumed
+    before, at, or behind the end of an epoch.
+    """
+    once, order = _global_order(store, 1, SAMPLES), SampleOrder(SAMPLES, 0)
+    wanted = [order[position] for position in range(2 * SAMPLES + 5)]
+    assert wanted[:SAMPLES] == list(range(SAMPLES)) == sorted(wanted[SAMPLES : 2 * SAMPLES])
+    assert wanted[SAMPLES : 2 * SAMPLES] != wanted[:SAMPLES]
+    found = _global_order(store, ranks, batch, skip, samples=len(wanted))
+    assert torch.equal(found, once[wanted[skip:]])
 
 
 def test_cursor_counts_what_was_handed_out(store) -> None:
@@ -91,8 +111,8 @@ def test_a_batch_can_be_named_without_reading_it(store, ranks, batch) -> None:
     for rank in range(ranks):
         loader = _loader(store, ranks, rank, batch)
         for number, (inputs, labels) in enumerate(loader):
-            rows = torch.cat([inputs["input"], labels], 1)[: max(0, SAMPLES - loader.samples(number).start)]
-            assert torch.equal(rows, everything[loader.samples(number).start : loader.samples(number).stop])
+            rows = torch.cat([inputs["input"], labels], 1)[: max(0, SAMPLES - loader.positions(number).start)]
+            assert torch.equal(rows, everything[loader.positions(number).start : loader.positions(number).stop])
 
 
 def test_what_is_read_ahead_is_not_consumed(store) -> None:

@@ -14,6 +14,7 @@ from pdforge.distill.loss import means
 from pdforge.distill.truncation import truncate
 from pdforge.recipe.models import Objective, StandardLibraryCorpus, TrainedTokenizer
 from pdforge.store.codec import LogitBlock
+from pdforge.store.order import SampleOrder
 from pdforge.store.spec import LogitSpec
 from pdforge.store.tokenize import build_token_store
 from pdforge.store.tokens import TokenStore
@@ -152,6 +153,15 @@ def test_the_filter_takes_the_teacher_from_the_surest_positions(stores) -> None:
     assert top[gone].mean() > top[~gone].mean()
     assert torch.equal(filtered["teacher_logprobs"][~gone], plain["teacher_logprobs"][~gone])
     assert (labels != -100).all()
+
+
+def test_in_a_later_epoch_each_sample_has_its_own_teacher(stores) -> None:
+    (first, _), (second, _) = _loader(stores, samples=2 * SAMPLES)
+    order = SampleOrder(SAMPLES, 0)
+    shuffled = [order[SAMPLES + place] for place in range(SAMPLES)]
+    assert shuffled != list(range(SAMPLES))
+    for name in ("input", *TEACHER[:2]):
+        assert torch.equal(second[name], first[name][shuffled]), name
 
 
 def test_the_filter_is_the_same_on_any_number_of_processes(stores) -> None:

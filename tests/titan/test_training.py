@@ -72,6 +72,19 @@ def test_two_processes_then_one_then_two(bench: Bench, tmp_path: Path) -> None:
     _assert_alike(found, [row for row in bench.straight if "loss" in row])
 
 
+def test_resumed_in_the_second_epoch(bench: Bench, tmp_path: Path) -> None:
+    """93 sequences: step 12 reads the last of the first epoch and the first of the second, bit for bit as straight."""
+    twice = ("objective.alpha=0", "training.epochs=2", "training.steps=14", "training.checkpoint.every=100")
+    bench.train(tmp_path / "straight", sets=twice)
+    for last in ("11", "12", "14"):
+        bench.train(tmp_path / "stopped", "--training.steps", last, sets=twice)
+    straight, stopped = (
+        [row for row in rows(StageDirectory(tmp_path / name)) if "loss" in row] for name in ("straight", "stopped")
+    )
+    assert [row["step"] for row in straight] == list(range(1, 15))
+    assert stopped == straight
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_student_starts_from_weights(bench: Bench, tmp_path: Path, processes: int) -> None:
     """Of the finished run, as a checkpoint and in Hugging Face's form: the same student, bit for bit, and no other."""

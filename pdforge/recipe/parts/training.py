@@ -70,9 +70,11 @@ class Training(Model):
     """One training stage."""
 
     tokens: Count | None = None
-    """Tokens to train on; by default all of `data.train_tokens`."""
+    """Tokens to train on; by default all of `data.train_tokens`, `epochs` times."""
     steps: Count | None = None
     """Optimizer steps, instead of `tokens`."""
+    epochs: Count = 1
+    """Times that the training sequences may be read: once as they are stored, then every time in another order."""
     batch: Batch
     """Batch sizes."""
     optimizer: AdamW = AdamW.model_construct()

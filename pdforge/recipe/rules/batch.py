@@ -47,17 +47,18 @@ def tokens_make_a_step(recipe: Recipe) -> Iterator[Finding]:
 
 @rule("PD113", Severity.ERROR, "more tokens are trained on than there are")
 def tokens_within_data(recipe: Recipe) -> Iterator[Finding]:
-    """A training stage reads each training sequence once, in order, so it cannot take more tokens than its data
-    holds: the training split, or what finetune asks for."""
+    """A training stage reads each training sequence once, in order, or as often as its `epochs` say, so it cannot take
+    more tokens than its data holds: the training split, or what finetune asks for."""
     for part in trainings(recipe):
         steps, step = part.training.steps, part.training.batch.global_ * recipe.data.sequence_length
         taken = steps * step if steps else part.tokens
         if taken > part.available:
             means = f" ({steps} steps of {step})" if steps else ""
+            times = f", {part.training.epochs} times" if part.training.epochs > 1 else ""
             yield Finding(
                 f"{part.path}.{'steps' if steps else 'tokens'}",
-                f"training takes {taken} tokens{means}; {part.source} is {part.available}",
-                f"raise {part.source}, or train on less",
+                f"training takes {taken} tokens{means}; {part.source} is {part.once}{times}",
+                f"raise {part.source}, set epochs to {-(-taken // part.once)}, or train on less",
             )
 
 

@@ -53,6 +53,15 @@ def online_suffices(recipe: Recipe) -> Iterator[Finding]:
         )
 
 
+@rule("PD140", Severity.ERROR, "online distributions and several epochs")
+def online_reads_once(recipe: Recipe) -> Iterator[Finding]:
+    """Online distributions belong to the sequences in the order of the teacher's training: a sequence that it sees
+    twice would have two of them, and a student that reads again, in another order, would read what was not captured."""
+    for part in trainings(recipe):
+        if _online(recipe) and part.path != "finetune.training" and part.training.epochs > 1:
+            yield Finding(f"{part.path}.epochs", f"epochs is {part.training.epochs}, and mode is online", "epochs: 1")
+
+
 @rule("PD160", Severity.WARNING, "distributions from early in the teacher's training")
 def online_late(recipe: Recipe) -> Iterator[Finding]:
     """The paper stores the distributions of a 9B teacher while it is pre-trained over 400B tokens: a student of its

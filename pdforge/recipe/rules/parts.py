@@ -25,10 +25,15 @@ class TrainedPart(NamedTuple):
     """Of its settings: `training`."""
     training: Training
     shape: Architecture
-    available: int
+    once: int
     """Tokens that there are for it."""
     source: str
     """The field that says so."""
+
+    @property
+    def available(self) -> int:
+        """Tokens that it may read, as often as it may read each."""
+        return self.once * self.training.epochs
 
     @property
     def tokens(self) -> int:
@@ -42,16 +47,18 @@ class TrainedPart(NamedTuple):
 
     def steps(self, sequence_length: int) -> int:
         """Its optimizer steps; 0 where its tokens do not make one."""
-        return self.training.steps or self.tokens // (self.training.batch.global_ * sequence_length)
+        asked, once = self.training.tokens, self.once // sequence_length
+        sequences = asked // sequence_length if asked else once * self.training.epochs
+        return self.training.steps or sequences // self.training.batch.global_
 
 
 def trainings(recipe: Recipe) -> Iterator[TrainedPart]:
     """Each training that the recipe asks for."""
-    student, available = recipe.student.architecture, recipe.data.train_tokens
-    yield TrainedPart("training", recipe.training, student, available, "data.train_tokens")
+    student, once = recipe.student.architecture, recipe.data.train_tokens
+    yield TrainedPart("training", recipe.training, student, once, "data.train_tokens")
     if recipe.teacher is not None and isinstance(recipe.teacher.model, PretrainedHere):
         model = recipe.teacher.model
-        yield TrainedPart("teacher.model.training", model.training, model.architecture, available, "data.train_tokens")
+        yield TrainedPart("teacher.model.training", model.training, model.architecture, once, "data.train_tokens")
     if recipe.finetune is not None:
         tokens = recipe.finetune.instruction_tokens + (recipe.finetune.text_tokens or 0)
         yield TrainedPart("finetune.training", recipe.finetune.training, student, tokens, "finetune.instruction_tokens")
