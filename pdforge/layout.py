@@ -161,6 +161,15 @@ class AttemptDirectory:
         """How long the start of rank 0 took, phase by phase."""
         return self.path / "timeline.json"
 
+    def stacks(self, rank: int) -> Path:
+        """Stacks of one rank that another one took, of all its threads."""
+        return self.path / f"stacks{rank}.txt"
+
+    @property
+    def collectives(self) -> Path:
+        """The last collectives of each rank, of an attempt that hung: torch's flight recorder, a file a rank."""
+        return self.path / "collectives"
+
     def rank_log(self, rank: int) -> Path:
         """Standard output and error of one rank."""
         return self.path / f"rank{rank}.log"

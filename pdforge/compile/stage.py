@@ -16,7 +16,8 @@ from pdforge.schedules import is_zero, learning_rate_phases
 
 _ACTIVATION_CHECKPOINT = {"none": None, "selective": Name("SelectiveAC"), "full": Name("FullAC")}
 _PIPELINE_SCHEDULE = {"1f1b": "1F1B", "interleaved_1f1b": "Interleaved1F1B"}
-_FLIGHT_RECORDER_ENTRIES = 20_000
+_FLIGHT_RECORDER_ENTRIES = {"cuda": 20_000, "cpu": 2_000}
+"""Of torch's record of the last collectives, on each rank."""
 
 
 def write_stage(stage: Stage, root: Path) -> StageDirectory:
@@ -77,5 +78,5 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
         "data_shard": -1 if shard == "auto" else shard,
         "pipeline_schedule": _PIPELINE_SCHEDULE[training.parallelism.pipeline_schedule],
         "pipeline_microbatch": training.parallelism.pipeline_microbatch,
-        "trace_buffer": _FLIGHT_RECORDER_ENTRIES if job.device == "cuda" else 0,
+        "trace_buffer": _FLIGHT_RECORDER_ENTRIES[job.device],
     }

@@ -19,6 +19,8 @@ from pdforge.plan.model import Plan
 
 _MOST_BYTES = 1 << 20
 """Of a longer file the end goes in."""
+_MOST_WHOLE_BYTES = 32 << 20
+"""Of files that are of no use in part."""
 
 
 def write_bundle(postmortem: Postmortem, summary: str, plan: Plan, root: Path) -> Path:
@@ -35,6 +37,9 @@ def write_bundle(postmortem: Postmortem, summary: str, plan: Plan, root: Path) -
             with tarfile.open(fileobj=raw, mode="w:gz") as tar:
                 _add(tar, "postmortem/summary.txt", _without(summary.encode(), secrets))
                 _add(tar, "postmortem/postmortem.json", _without(page.encode(), secrets))
+                for file in _records(postmortem):
+                    if file.stat().st_size <= _MOST_WHOLE_BYTES:
+                        _add(tar, f"postmortem/{file.relative_to(root)}", file.read_bytes())
                 for file in _files(postmortem, run):
                     if file.is_file():
                         _add(tar, f"postmortem/{file.relative_to(root)}", _without(_end_of(file), secrets))
@@ -57,8 +62,15 @@ def _files(postmortem: Postmortem, run: RunDirectory) -> Iterator[Path]:
         yield from sorted(stage.scheduler.glob("*.out"))
         for attempt in stage.all_attempts():
             yield from (attempt.record, attempt.controller_log)
-            for pattern in ("rank*.json", "sign*.json", "rank*.log", "*_log.out"):
+            for pattern in ("rank*.json", "sign*.json", "rank*.log", "stacks*.txt", "*_log.out"):
                 yield from sorted(attempt.path.glob(pattern))
+
+
+def _records(postmortem: Postmortem) -> Iterator[Path]:
+    """What torch's flight recorder wrote."""
+    for report in postmortem.stages:
+        for attempt in StageDirectory(report.directory).all_attempts():
+            yield from sorted(attempt.collectives.glob("*"))
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -11,6 +11,7 @@ from pdforge.launch.hang import Sign, read_sign
 from pdforge.launch.outcome import Outcome, judge_ranks, last_lines
 from pdforge.launch.records import AttemptRecord, RankRecord, read_attempt, read_ranks
 from pdforge.launch.scheduler import Failure, accounting, node_events
+from pdforge.launch.stacks import read_stacks
 from pdforge.launch.submission import latest_submission
 from pdforge.layout import AttemptDirectory, StageDirectory
 
@@ -31,7 +32,7 @@ class FailedAttempt:
     traceback: str
     """Of that rank: of its exception, else where its main thread was at its last sign of life."""
     stacks: dict[int, str]
-    """By rank: where its main thread was at its last sign of life."""
+    """By rank: of all threads, where another rank took them; else of the main one, at its last sign of life."""
     nodes: list[str]
     """Hosts."""
     failed_nodes: list[str]
@@ -92,6 +93,7 @@ def _describe(
     said = next((rank.error.traceback for rank in ranks if rank.error and rank.error.suspects), "")
     if guilty and guilty.error and not guilty.error.consequence:
         said = guilty.error.traceback or said
+    stacks = {rank.rank: taken for rank in ranks if (taken := read_stacks(attempt, rank.rank))}
     sign = signs.get(outcome.rank) if outcome.rank is not None else None
     tail = "\n".join(last_lines(file, 40) for file in [outcome.log, *outputs] if file)
     hosts = dict.fromkeys(rank.process.host for rank in ranks)
@@ -104,8 +106,8 @@ def _describe(
         remedy=outcome.remedy,
         rank=outcome.rank,
         step=sign.step if sign else None,
-        traceback=said or (sign.stack if sign else ""),
-        stacks={rank: sign.stack for rank, sign in signs.items()},
+        traceback=stacks.get(-1 if outcome.rank is None else outcome.rank) or said or (sign.stack if sign else ""),
+        stacks={**{rank: sign.stack for rank, sign in signs.items()}, **stacks},
         nodes=nodes,
         failed_nodes=_failed_nodes(cause, outcome, ranks, nodes=nodes, row=row, notices=notices),
         started=record.started if record else 0.0,

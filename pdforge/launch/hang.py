@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pdforge import heartbeat
 from pdforge.launch.records import HANG, RankError, read_rank
+from pdforge.launch.stacks import dump_stacks
 from pdforge.layout import AttemptDirectory, write_json
 
 BEAT_S = 2.0
@@ -77,10 +78,11 @@ class HangDetector:
         return self._describe(before, now - self._changed) if now - since >= _OBSERVE_S else None
 
     def kill_unresponsive(self, suspects: Sequence[int]) -> None:
-        """End those of this host: a suspended process does not see that its peers are gone."""
+        """End those of this host, after a look at their stacks: a suspended process does not see its peers go."""
         for rank in suspects:
             record = read_rank(self._attempt, rank)
             if rank != self._rank and record and record.state == "running" and record.process.is_alive:
+                dump_stacks(self._attempt, rank, record.process.pid)
                 os.kill(record.process.pid, signal.SIGKILL)
 
     def _leave_sign(self) -> None:

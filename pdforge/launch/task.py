@@ -23,11 +23,11 @@ from typing import TextIO
 
 import submitit
 
-from pdforge import heartbeat
+from pdforge import evidence, heartbeat
 from pdforge.errors import ExitCode, PdforgeError
 from pdforge.launch.join import array_share, join
 from pdforge.launch.process import ProcessId, die_with_parent, started_at
-from pdforge.launch.records import AttemptRecord, RankError, RankRecord, RankState, write_rank
+from pdforge.launch.records import HANG, AttemptRecord, RankError, RankRecord, RankState, write_rank
 from pdforge.launch.timings import Timeline, write_timeline
 from pdforge.launch.watchdog import Watchdog
 from pdforge.layout import PRIVATE, AttemptDirectory, StageDirectory
@@ -38,6 +38,9 @@ ENTRY = "pdforge.stages:main"
 
 EXIT_TIMEOUT_S = 60
 """How long a rank whose end is on record may take to leave: some library's thread may never end."""
+
+EVIDENCE_TIMEOUT_S = 20
+"""How long a rank that hangs may take to tell what it knows."""
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _LOCAL_CONTROLLER = "SUBMITIT_LOCAL_JOB_ID"
@@ -98,6 +101,7 @@ class _Rank:
             signal.signal(number, _request_stop)
         faulthandler.enable()  # a crash in native code leaves its Python stack in the log
         write_rank(self._attempt, self._record)
+        evidence.collect_in(self._attempt.collectives)
         if self._record.rank == 0:
             _keep_timeline(self._attempt)
         self._watchdog.start()
@@ -134,8 +138,25 @@ class _Rank:
         """In the watchdog's thread: end this rank, whatever its main thread is blocked in."""
         print(f"pdforge: this rank ends because {error.message}; it was here:", file=self._log, flush=True)
         faulthandler.dump_traceback(file=self._log)
+        if error.type == HANG:
+            self._tell_evidence()
         self._settle("failed", ExitCode.FINDINGS, error)
         self._leave_at_once(ExitCode.FINDINGS)
+
+    def _tell_evidence(self) -> None:
+        """What the stage knows beside its stacks; in a thread that is left behind where it blocks."""
+
+        def tell() -> None:
+            try:
+                said = evidence.gather()
+            except Exception as error:  # noqa: BLE001 - of a stage that hangs anything may be broken
+                said = f"{type(error).__name__}: {error}"
+            if said:
+                print(f"pdforge: {said}", file=self._log, flush=True)
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        thread.join(EVIDENCE_TIMEOUT_S)
 
     def _leave_at_once(self, code: int) -> None:
         """Without interpreter shutdown, which may wait for threads of a process group whose peers are gone."""

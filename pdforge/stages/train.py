@@ -13,6 +13,7 @@ from pdforge.layout import StageDirectory
 from pdforge.plan.jobs import TrainJob
 from pdforge.stages import stop
 from pdforge.stages.entry import Results, Stopped
+from pdforge.titan import flight
 from pdforge.titan.session import train
 
 
@@ -32,7 +33,9 @@ def run(job: TrainJob, directory: StageDirectory, rank: int, ranks: int) -> Resu
         raise EnvironmentFault(
             "the stage is compiled for CUDA, and torch sees no CUDA device", remedy="run `pdforge doctor`"
         )
-    outcome = train(load_config(directory.train_module), stop_requested=stop.requested)
+    config = load_config(directory.train_module)
+    flight.keep(config)
+    outcome = train(config, stop_requested=stop.requested)
     if outcome.stopped:
         return "stopped"
     return {

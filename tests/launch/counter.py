@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from pdforge import heartbeat
+from pdforge import evidence, heartbeat
 from pdforge.errors import EnvironmentFault, ExitCode
 from pdforge.launch import task
 from pdforge.layout import StageDirectory, read_json, write_json
@@ -53,6 +53,7 @@ def main(path: Path) -> int:
         with (stage.output / "starts").open("a") as file:
             file.write(f"{step}\n")
     print(f"rank {rank} counts from {step}")
+    evidence.on_hang(tell)
     while step < what["steps"]:
         if stop.requested():
             write_json(checkpoint, step)
@@ -78,6 +79,13 @@ def main(path: Path) -> int:
     if rank == 0 and what["how"] != "no result":
         write_json(stage.done, {"results": {"heldout_loss": 2.5}})
     return ExitCode.OK
+
+
+def tell(folder: Path) -> str:
+    """What a trainer would say of its collectives."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"rank_{os.environ['RANK']}").write_bytes(b"0" * (1 << 21))
+    return f"the counter is at step {heartbeat.step()}"
 
 
 def wait_for_peers(stage: StageDirectory, rank: int, step: int) -> None:

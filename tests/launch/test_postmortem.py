@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import pdforge, start, wait_for
 
+from pdforge.launch import stacks
 from pdforge.launch.cause import find_cause, find_notices
 from pdforge.launch.outcome import Outcome
 from pdforge.launch.process import ProcessId
@@ -99,6 +101,32 @@ def test_a_suspended_rank_is_a_hang_with_its_stack(folder, counter):
     assert (attempt["cause"]["kind"], attempt["rank"]) == ("hang", 1)
     assert "rank 1 gives no sign of life" in attempt["cause"]["evidence"]
     assert "counter.py" in attempt["traceback"]
+    if shutil.which("py-spy"):
+        assert "MainThread" in attempt["traceback"]
+        assert "pdforge-watchdog" in attempt["stacks"]["1"]
+    log = first.rank_log(0).read_text()
+    assert "pdforge: the counter is at step" in log, "what the stage itself can tell"
+    files = bundle(run)
+    place = f"postmortem/{run.name}/train/attempts/0001"
+    assert files[f"{place}/collectives/rank_0"] == b"0" * (1 << 21), "whole"
+
+
+def test_stacks_of_a_suspended_rank_are_taken_where_py_spy_is(tmp_path, monkeypatch):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setattr(stacks.sys, "executable", str(tools / "python"))
+    attempt = StageDirectory(tmp_path / "run" / "train").attempt(1)
+    attempt.path.mkdir(parents=True)
+    stacks.dump_stacks(attempt, 1, 7)
+    assert not stacks.read_stacks(attempt, 1), "it is not installed"
+    (tools / "py-spy").write_text('#!/bin/sh\necho "$*"\n[ "$4" != 8 ]\n')
+    (tools / "py-spy").chmod(0o700)
+    stacks.dump_stacks(attempt, 2, 8)
+    assert not stacks.read_stacks(attempt, 2), "it may not look"
+    stacks.dump_stacks(attempt, 1, 7)
+    stacks.dump_stacks(attempt, 1, 9)
+    assert stacks.read_stacks(attempt, 1) == "dump --nonblocking --pid 7\n", "the first look counts"
 
 
 def test_the_bundle_holds_what_pdforge_wrote_and_no_secret(folder, counter, monkeypatch):
