@@ -1,11 +1,11 @@
-"""`pdforge report`: the results of runs as a table and as loss curves."""
+"""`pdforge report`: what runs came to, in every form."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,74 +15,162 @@ from pdforge.cli.options import (
     ProcessesOption,
     RootOption,
     SetOption,
-    TargetsArgument,
     VariantOption,
 )
-from pdforge.layout import report_directory
-from pdforge.plan.model import Plan
+from pdforge.layout import report_directory, write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pdforge.plan.model import Plan
+    from pdforge.report.compare import Comparison
+    from pdforge.report.model import Results
+    from pdforge.report.tables import Table
+
+
+class Form(StrEnum):
+    """How a report is printed."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RECIPE|RUN|RESULTS...",
+        help="Recipes, run directories, names of runs below the root; or one file that `--format json` wrote.",
+    ),
+]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline", "-b", metavar="NAME", help="What all are compared with. Default: each recipe's run with α = 0."
+    ),
+]
+FormOption = Annotated[Form, typer.Option("--format", "-f", help="How the report is printed.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write every form, and the curves, into this folder.")
+]
+
 
 def report_command(
-    targets: TargetsArgument,
+    sources: SourcesArgument,
     *,
     variant: VariantOption = None,
     overrides: SetOption = None,
     root: RootOption = None,
     cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
+    baseline: BaselineOption = None,
+    output: FormOption = Form.TEXT,
     as_json: JsonOption = False,
+    out: OutOption = None,
 ) -> None:
-    """Compare runs: held-out loss of teacher and students, and their loss curves.
+    """Compare runs: held-out loss, accuracies, differences from a baseline with their noise, and curves.
 
-    Curves are written to ROOT/<recipe>-report/. Example: `pdforge report quickstart`
+    Runs that are not finished are shown as such. Curves are written to ROOT/<recipe>-report/, or to `--out`.
+
+    ```
+    pdforge report quickstart
+    pdforge report mine.yaml --baseline lm --format markdown
+    pdforge report mine.yaml --out results/ && pdforge report results/report.json
+    ```
     """
-    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.report.compare import Comparison  # noqa: PLC0415 - keeps `--help` quick
 
-    storage = root_of(targets, root, cluster)
-    plans = find_targets(
-        targets,
-        storage,
-        variants=variant or (),
-        overrides=overrides or (),
-        cluster=cluster,
-        processes=processes,
+    results, folder, title = _read(
+        sources, root, cluster, variants=variant or (), overrides=overrides or (), processes=processes
     )
-    if as_json:
-        _print_json(plans, storage)
-    else:
+    comparison = Comparison(results, baseline)
+    form = Form.JSON if as_json else output
+    if out is not None:
+        _write_all(title, comparison, out)
+    if form is Form.TEXT:
         from rich.console import Console  # noqa: PLC0415 - as above
 
-        print_report(plans, storage, Console())
+        from pdforge.report.tables import tables  # noqa: PLC0415
+
+        _print(tables(comparison), results, out or folder, Console())
+    else:
+        typer.echo(_spelled(form, title, comparison, []), nl=False)
 
 
-def _print_json(plans: list[Plan], root: Path) -> None:
-    from pdforge.report.summary import captures, summarise  # noqa: PLC0415 - as above
+def _read(
+    sources: Sequence[str], root: Path | None, cluster: str, **selection: Any
+) -> tuple[Results, Path | None, str]:
+    """The results, the folder that their curves go to by default, and the report's title; `selection` as
+    `find_targets` has it.
+    """
+    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - as above
+    from pdforge.report.forms.data import read_results  # noqa: PLC0415
+    from pdforge.report.gather import gather  # noqa: PLC0415
 
-    files, _ = _draw(plans, root)
-    rows = [asdict(row) for row in summarise(plans, root)]
-    stores = [asdict(capture) for capture in captures(plans, root)]
-    typer.echo(json.dumps({"models": rows, "captures": stores, "curves": [str(file) for file in files]}, indent=1))
+    if len(sources) == 1 and sources[0].endswith(".json"):
+        results = read_results(Path(sources[0]))
+        return results, None, _title([run.recipe for run in results.runs])
+    storage = root_of(sources, root, cluster)
+    plans = find_targets(sources, storage, cluster=cluster, **selection)
+    names = [plan.name for plan in plans]
+    return gather(plans, storage), report_directory(storage, names), _title(names)
+
+
+def _title(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names)) or "no runs"
+
+
+def _spelled(form: Form, title: str, comparison: Comparison, images: Sequence[str]) -> str:
+    from pdforge.report.forms import data, html, markdown  # noqa: PLC0415 - as above
+    from pdforge.report.tables import tables  # noqa: PLC0415
+
+    match form:
+        case Form.CSV:
+            return data.to_csv(comparison)
+        case Form.JSON:
+            return data.to_json(comparison)
+        case Form.HTML:
+            return html.to_html(title, comparison, tables(comparison, every_run=True))
+        case _:
+            return markdown.to_markdown(title, tables(comparison, every_run=True), images)
+
+
+def _write_all(title: str, comparison: Comparison, folder: Path) -> None:
+    """`report.md`, `.csv`, `.json` and `.html`, and the curves."""
+    curves, _ = _draw(comparison.results, folder)
+    images = [file.name for file in curves if file.suffix == ".svg"]
+    for form, name in ((Form.MARKDOWN, "md"), (Form.CSV, "csv"), (Form.JSON, "json"), (Form.HTML, "html")):
+        write_atomically(folder / f"report.{name}", _spelled(form, title, comparison, images))
 
 
 def print_report(plans: list[Plan], root: Path, console: Console) -> None:
-    """The table of results and the files with the loss curves; `run` ends with it too."""
-    from pdforge.report.summary import print_summary  # noqa: PLC0415 - as above
+    """The short report that `run` ends with."""
+    from pdforge.report.compare import Comparison  # noqa: PLC0415 - as above
+    from pdforge.report.gather import gather  # noqa: PLC0415
+    from pdforge.report.tables import summary  # noqa: PLC0415
 
-    files, problem = _draw(plans, root)
-    print_summary(plans, root, console)
-    curves = f"loss curves: {' '.join(map(str, files))}" if files else f"no loss curves: {problem}"
-    console.print(f"\n{curves}", highlight=False, markup=False, soft_wrap=True)
+    comparison = Comparison(gather(plans, root))
+    _print(summary(comparison), comparison.results, report_directory(root, [plan.name for plan in plans]), console)
 
 
-def _draw(plans: list[Plan], root: Path) -> tuple[list[Path], str]:
+def _print(tables: Sequence[Table], results: Results, folder: Path | None, console: Console) -> None:
+    from pdforge.report.forms.terminal import print_tables  # noqa: PLC0415 - as above
+
+    print_tables(tables, console)
+    if folder is not None:
+        files, problem = _draw(results, folder)
+        curves = f"curves: {' '.join(map(str, files))}" if files else f"no curves: {problem}"
+        console.print(f"\n{curves}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _draw(results: Results, folder: Path) -> tuple[list[Path], str]:
     """The files with curves, or why there are none."""
     from pdforge.report.curves import draw_curves  # noqa: PLC0415 - as above
 
     try:
-        files = draw_curves(plans, root, report_directory(root, [plan.name for plan in plans]))
+        files = draw_curves(results, folder)
     except ImportError:
         return [], "matplotlib is not installed (pip install matplotlib)"
     return files, "" if files else "no run has logged a step yet"

@@ -1,65 +1,107 @@
-"""Loss curves of runs as PNG and SVG."""
+"""Loss curves and schedules of runs as PNG and SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pdforge.plan.model import Plan
-from pdforge.report.results import metric_rows
-from pdforge.report.summary import summarise
+from pdforge.report.model import Curve, Results, RunResult, Schedule
 
 _FORMATS = ("png", "svg")
+_LEGEND_AT_MOST = 24
 
 
-def draw_curves(plans: Sequence[Plan], root: Path, folder: Path) -> list[Path]:
-    """Draw the language-modelling loss of every run against its tokens; returns the files written to `folder`.
-
-    Lines are smoothed training losses (as logged: faint), dots held-out losses, a dashed line the teacher's. None
-    where no run has metrics.
+def draw_curves(results: Results, folder: Path) -> list[Path]:
+    """Draw losses and schedules; returns the files written to `folder`. None where no run has logged a step.
 
     Raises:
         ImportError: matplotlib is not installed.
-        UsageError: a metrics file is damaged.
     """
-    curves = {plan.label: metric_rows(root / plan.training.directory) for plan in plans}
-    curves = {label: rows for label, rows in curves.items() if rows}
-    if not curves:
+    if not any(run.loss.tokens or run.heldout.tokens for run in results.runs):
         return []
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - heavy, and optional
+    files = _draw(folder, "loss", (8, 5), 1, lambda axes: _losses(results, axes[0]))
+    names = list(dict.fromkeys(schedule.name for run in results.runs for schedule in run.schedules))
+    return files + _draw(
+        folder, "schedules", (8, 2.2 * len(names)), len(names), lambda axes: _schedules(results.runs, names, axes)
+    )
+
+
+def _draw(folder: Path, name: str, size: tuple[float, float], rows: int, draw: Callable[[Any], None]) -> list[Path]:
+    import matplotlib  # noqa: PLC0415 - heavy, and optional
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for label, rows in curves.items():
-        tokens, losses = _points(rows, "lm_loss")
-        (line,) = axes.plot(tokens, _smooth(losses), label=label)
-        axes.plot(tokens, losses, color=line.get_color(), alpha=0.2, linewidth=0.8)
-        axes.plot(*_points(rows, "heldout_loss"), "o-", color=line.get_color(), markersize=5, linewidth=0.8)
-    for row in summarise(plans, root):
-        if row.role == "teacher" and row.heldout_loss is not None:
-            axes.axhline(row.heldout_loss, linestyle="--", color="grey", label=f"{row.model}, held out, at its end")
+    draw(figure.subplots(rows, 1, squeeze=False)[:, 0])
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.{suffix}" for suffix in _FORMATS]
+    with matplotlib.rc_context({"svg.hashsalt": "pdforge"}):  # the same results give the same file
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else None
+            figure.savefig(file, dpi=150, metadata=metadata)
+    return files
+
+
+def _losses(results: Results, axes: Any) -> None:
+    """Lines are smoothed training losses (as logged: faint), dots held-out losses, a dashed line the teacher's."""
+    colors: dict[str, Any] = {}
+    for run in results.runs:
+        if not run.loss.tokens and not run.heldout.tokens:
+            continue
+        label = run.group if run.group not in colors else None  # its other seeds share the colour
+        (line,) = axes.plot(run.loss.tokens, smooth(run.loss).values, label=label, color=colors.get(run.group))
+        color = colors.setdefault(run.group, line.get_color())
+        axes.plot(run.loss.tokens, run.loss.values, color=color, alpha=0.2, linewidth=0.8)
+        axes.plot(run.heldout.tokens, run.heldout.values, "o-", color=color, markersize=4, linewidth=0.8)
+    for teacher in results.teachers:
+        if teacher.heldout_loss is not None:
+            axes.axhline(
+                teacher.heldout_loss, linestyle="--", color="grey", label=f"{teacher.name}, held out, at its end"
+            )
     axes.set_xlabel("tokens")
     axes.set_ylabel("language-modelling loss (nats a token)")
     axes.grid(alpha=0.3)
     axes.plot([], [], "o", color="grey", label="held out")
-    axes.legend()
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"loss.{suffix}" for suffix in _FORMATS]
-    for file in files:
-        figure.savefig(file, dpi=150)
-    return files
+    _legend(axes)
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
+def _schedules(runs: Sequence[RunResult], names: Sequence[str], axes: Sequence[Any]) -> None:
+    """One panel a schedule; runs with one and the same curve share a line."""
+    for panel, name in zip(axes, names, strict=True):
+        for label, schedule in distinct(runs, name):
+            panel.plot(schedule.steps, schedule.values, label=label)
+        panel.set_ylabel(name)
+        panel.grid(alpha=0.3)
+        _legend(panel)
+    axes[-1].set_xlabel("step")
+
+
+def distinct(runs: Sequence[RunResult], name: str) -> list[tuple[str, Schedule]]:
+    """The different curves of a schedule, each with the names of the groups that follow it."""
+    found: list[tuple[Schedule, list[str]]] = []
+    for run in runs:
+        for schedule in run.schedules:
+            if schedule.name == name:
+                same = next((groups for one, groups in found if one == schedule), None)
+                if same is None:
+                    found.append((schedule, same := []))
+                same += [run.group] if run.group not in same else []
+    return [(_some(groups), schedule) for schedule, groups in found]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _legend(axes: Any) -> None:
+    if len(axes.get_legend_handles_labels()[1]) <= _LEGEND_AT_MOST:
+        axes.legend(fontsize="small")
+
+
+def smooth(curve: Curve) -> Curve:
     """Moving averages over a tenth of the curve."""
-    width = max(1, len(values) // 10)
-    return [sum(part := values[max(0, i + 1 - width) : i + 1]) / len(part) for i in range(len(values))]
-
-
-def _points(rows: Sequence[dict[str, Any]], column: str) -> tuple[list[float], list[float]]:
-    """Tokens and values of the rows that have the column."""
-    having = [row for row in rows if row.get(column) is not None and "tokens" in row]
-    return [row["tokens"] for row in having], [row[column] for row in having]
+    values, width = curve.values, max(1, len(curve.values) // 10)
+    means = [sum(part := values[max(0, i + 1 - width) : i + 1]) / len(part) for i in range(len(values))]
+    return Curve(tokens=curve.tokens, values=means)

@@ -1,0 +1,210 @@
+"""Collects what runs have left behind. A run that is not finished, or has not begun, is a row like any other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pdforge.identity import identity
+from pdforge.launch.hang import read_sign
+from pdforge.launch.records import read_attempt, read_ranks
+from pdforge.launch.status import StageStatus, stage_statuses
+from pdforge.layout import AttemptDirectory, StageDirectory
+from pdforge.plan.jobs import CaptureJob, TrainJob
+from pdforge.plan.model import Plan, Stage, merged_stages
+from pdforge.report.model import HELDOUT, Curve, Metric, Results, RunResult, StoreResult, TeacherResult
+from pdforge.report.results import metric_rows, stage_results
+from pdforge.report.schedules import schedules_of
+from pdforge.schedules import is_zero
+
+_POINTS = 200
+"""Of a curve of losses, at most about as many."""
+
+_SEED = re.compile(r"(^|-)seed-\d+$")
+_WHERE_AND_HOW = {"identity", "title", "output", "processes", "device", "seed"}
+
+
+def gather(plans: Sequence[Plan], root: Path) -> Results:
+    """The results of the plans' runs below a storage root.
+
+    Raises:
+        UsageError: a result or metrics file is damaged.
+    """
+    statuses = stage_statuses(merged_stages(plans), root)
+    names, groups = _names(plans), _groups(plans)
+    runs = [
+        _run(plan, root, name, group, statuses[plan.training.key])
+        for plan, name, group in zip(plans, names, groups, strict=True)
+    ]
+    return Results(runs=runs, teachers=_teachers(plans, root), stores=_stores(plans, root))
+
+
+def _names(plans: Sequence[Plan]) -> list[str]:
+    """What tables call the runs: the variant; with the recipe's name where two recipes have that variant."""
+    labels = [plan.label for plan in plans]
+    return [
+        label if labels.count(label) == 1 else f"{plan.name}-{label}" for plan, label in zip(plans, labels, strict=True)
+    ]
+
+
+def _groups(plans: Sequence[Plan]) -> list[str]:
+    """The name of every run's group: that of its first run, without the seed where it has several."""
+    names, keys = _names(plans), [_without_seed(plan) for plan in plans]
+    first = {key: names[keys.index(key)] for key in keys}
+    shared = {key: _SEED.sub("", name) or plans[keys.index(key)].name for key, name in first.items()}
+    return [
+        shared[key] if keys.count(key) > 1 and list(shared.values()).count(shared[key]) == 1 else first[key]
+        for key in keys
+    ]
+
+
+def _without_seed(plan: Plan) -> str:
+    """Names all that decides a run's result except the seed of its student."""
+    job = plan.training.job.model_dump(mode="json", exclude=_WHERE_AND_HOW)
+    job["training"] = {key: value for key, value in job["training"].items() if key not in _WHERE_AND_HOW}
+    after = plan.recipe.model_dump(mode="json", include={"finetune", "evaluate"}, exclude_none=True)
+    return identity({"job": job, **after})
+
+
+def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> RunResult:
+    stage, directory = plan.training, root / plan.training.directory
+    assert isinstance(stage.job, TrainJob)
+    result, rows = stage_results(directory) or {}, metric_rows(directory)
+    figures, capture = plan.figures.stages.get(stage.key), plan.stage("capture")
+    teacher = plan.stage("pretrain-teacher")
+    metrics, before = _metrics(result, rows)
+    tokens = result.get("tokens", figures.tokens if figures else None)
+    return RunResult(
+        name=name,
+        recipe=plan.name,
+        group=group,
+        seed=plan.recipe.training.seed,
+        directory=plan.directory,
+        state=status.state,
+        is_baseline=is_zero(plan.recipe.objective.alpha),
+        parameters=plan.figures.student.parameters,
+        steps=result.get("steps", figures.steps if figures else None),
+        tokens=tokens,
+        flops_per_token=plan.figures.student.flops_per_token,
+        teacher_flops=_teacher_flops(plan, tokens),
+        teacher=(teacher or capture).key if teacher or capture else None,  # type: ignore[union-attr]
+        store=capture.identity if capture else None,
+        metrics=metrics,
+        at_steps=before,
+        **_effort(directory, rows, stage),
+        expect=plan.recipe.expect,
+        loss=_thin(_curve(rows, "lm_loss")),
+        heldout=_curve(rows, HELDOUT),
+        schedules=schedules_of(stage.job),
+    )
+
+
+def _metrics(
+    result: dict[str, Any], rows: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Metric], dict[int, dict[str, Metric]]]:
+    """What was measured at the end, and what before it by step."""
+    found = {name: Metric(value=result[name]) for name in (HELDOUT, "ece") if result.get(name) is not None}
+    before = {row["step"]: {HELDOUT: Metric(value=row[HELDOUT])} for row in rows if row.get(HELDOUT) is not None}
+    return found, before
+
+
+def _teacher_flops(plan: Plan, tokens: int | None) -> float | None:
+    """Of one pass of the teacher over what the student reads; what a store holds is computed once."""
+    if is_zero(plan.recipe.objective.alpha) or plan.recipe.teacher is None:
+        return 0.0
+    if plan.figures.teacher is None or plan.figures.teacher.flops_per_token is None or tokens is None:
+        return None
+    capture = plan.stage("capture")
+    if capture and isinstance(capture.job, CaptureJob):
+        tokens = min(tokens, capture.job.sequences * plan.recipe.data.sequence_length)
+    return plan.figures.teacher.flops_per_token / 3 * tokens
+
+
+def _teachers(plans: Sequence[Plan], root: Path) -> list[TeacherResult]:
+    """The teachers, each once: those that are pre-trained here, and those that others captured from."""
+    found: dict[str, TeacherResult] = {}
+    for plan in plans:
+        pretrained, capture = plan.stage("pretrain-teacher"), plan.stage("capture")
+        stage = pretrained or capture
+        if stage is None or stage.key in found:
+            continue
+        result = (stage_results(root / pretrained.directory) if pretrained else None) or {}
+        loss = result.get(HELDOUT)
+        if loss is None and capture:
+            loss = (stage_results(root / capture.directory) or {}).get("teacher_heldout_loss")
+        figures = plan.figures.stages.get(pretrained.key) if pretrained else None
+        rows = metric_rows(root / pretrained.directory) if pretrained else []
+        found[stage.key] = TeacherResult(
+            key=stage.key,
+            name="teacher" if not found else f"teacher {len(found) + 1}",
+            parameters=plan.figures.teacher.parameters if plan.figures.teacher else None,
+            steps=result.get("steps", figures.steps if figures else None),
+            tokens=result.get("tokens", figures.tokens if figures else None),
+            heldout_loss=loss,
+            heldout=_curve(rows, HELDOUT),
+            **(_effort(root / pretrained.directory, rows, pretrained) if pretrained else {}),
+        )
+    return list(found.values())
+
+
+def _stores(plans: Sequence[Plan], root: Path) -> list[StoreResult]:
+    """The finished logit stores of the plans, each once."""
+    stages = {stage.key: stage for plan in plans if (stage := plan.stage("capture"))}
+    found = [(stage, stage_results(root / stage.directory)) for stage in stages.values()]
+    return [
+        StoreResult(
+            identity=stage.identity,
+            **{key: results.get(key) for key in ("kept_count", "kept_mass", "positions", "bytes")},
+        )
+        for stage, results in found
+        if results is not None
+    ]
+
+
+def _effort(directory: Path, rows: Sequence[dict[str, Any]], stage: Stage) -> dict[str, Any]:
+    """Throughput and hours of a training stage."""
+    rates = [row["tokens_per_second"] for row in rows if row.get("tokens_per_second")]
+    attempts = StageDirectory(directory).all_attempts()
+    lived = [_lifetime(attempt) * _processes(attempt, stage) for attempt in attempts]
+    job = stage.job
+    return {
+        "tokens_per_second": rates[-1] if rates else None,
+        "device": job.device if isinstance(job, TrainJob) else "cpu",
+        "device_hours": sum(lived) / 3600 if lived else None,
+    }
+
+
+def _processes(attempt: AttemptDirectory, stage: Stage) -> int:
+    record = read_attempt(attempt)
+    return record.processes if record else stage.processes
+
+
+def _lifetime(attempt: AttemptDirectory) -> float:
+    """Seconds from the start of an attempt to its end; to its last sign of life where nobody saw it end."""
+    record, ranks = read_attempt(attempt), read_ranks(attempt)
+    if record is None or not ranks:
+        return 0.0
+    ends = [rank.ended for rank in ranks if rank.ended is not None]
+    signs = [sign.time for rank in ranks if (sign := read_sign(attempt, rank.rank))]
+    return max([0.0, *(end - record.started for end in ([record.ended] if record.ended else ends or signs))])
+
+
+def _curve(rows: Sequence[dict[str, Any]], column: str) -> Curve:
+    """Of the rows that have the column."""
+    having = [row for row in rows if row.get(column) is not None and "tokens" in row]
+    return Curve(tokens=[row["tokens"] for row in having], values=[row[column] for row in having])
+
+
+def _thin(curve: Curve) -> Curve:
+    """Means over neighbours, where there are too many points to draw or to keep."""
+    width = -(-len(curve.tokens) // _POINTS)
+    if width <= 1:
+        return curve
+    parts = [slice(first, first + width) for first in range(0, len(curve.tokens), width)]
+    return Curve(
+        tokens=[round(fmean(curve.tokens[part])) for part in parts],
+        values=[round(fmean(curve.values[part]), 6) for part in parts],
+    )

@@ -1,0 +1,126 @@
+"""What runs came to, as data: the source of every form of a report, and a file that one can be made from again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pdforge.recipe.models import Expectation
+
+HELDOUT = "heldout_loss"
+"""The metric that every run has: mean negative log-likelihood of the validation split, nats a token."""
+
+State = Literal["done", "running", "stopped", "failed", "waiting", "unknown"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metric(_Part):
+    """One measured number."""
+
+    value: float
+    error: float | None = None
+    """Standard error, where the measurement has one."""
+
+
+class Curve(_Part):
+    """Values over training."""
+
+    tokens: list[int] = []
+    values: list[float] = []
+
+
+class Schedule(_Part):
+    """α, τ or the learning rate over the steps of a run."""
+
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
+class RunResult(_Part):
+    """One student. None: not known (yet)."""
+
+    name: str
+    """Unique in a report."""
+    recipe: str
+    group: str
+    """Runs that differ in their seed only have one group."""
+    seed: int
+    directory: str
+    """Relative to the storage root."""
+    state: State
+    """Of its training; how the stages after it stand shows in what metrics there are."""
+    is_baseline: bool
+    """α is 0 throughout: language modelling only."""
+    parameters: int | None
+    steps: int | None
+    """Planned, as are the tokens."""
+    tokens: int | None
+    flops_per_token: float | None
+    """Of the student's training."""
+    teacher_flops: float | None
+    """Of the teacher's pass over what the student reads of it; 0 without a teacher."""
+    teacher: str | None
+    """`TeacherResult.key`."""
+    store: str | None
+    """`StoreResult.identity` of the logit store that it reads."""
+    metrics: dict[str, Metric] = {}
+    """By name: `heldout_loss`, `ece`, tasks (in percent)."""
+    at_steps: dict[int, dict[str, Metric]] = {}
+    """What was measured before the end."""
+    tokens_per_second: float | None = None
+    """Of the whole job, without its start; the last attempt's."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_hours: float | None = None
+    """Of all attempts of its training: processes times the time that they lived."""
+    expect: tuple[Expectation, ...] = ()
+    loss: Curve = Curve()
+    """Language-modelling loss of the batches, means over as many rows as it takes to have few points."""
+    heldout: Curve = Curve()
+    schedules: list[Schedule] = []
+
+    @property
+    def done_tokens(self) -> int:
+        """Trained on so far."""
+        return max((*self.loss.tokens[-1:], *self.heldout.tokens[-1:]), default=0)
+
+
+class TeacherResult(_Part):
+    """One teacher."""
+
+    key: str
+    name: str
+    """`teacher`, or which one where there are several."""
+    parameters: int | None
+    steps: int | None
+    tokens: int | None
+    heldout_loss: float | None
+    tokens_per_second: float | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_hours: float | None = None
+    heldout: Curve = Curve()
+
+
+class StoreResult(_Part):
+    """One logit store that is whole."""
+
+    identity: str
+    kept_count: float | None
+    """Mean entries of a position."""
+    kept_mass: float | None
+    """Mean probability that they hold."""
+    positions: int | None
+    bytes: int | None
+
+
+class Results(_Part):
+    """The results of runs."""
+
+    format: Literal["pdforge-results-1"] = "pdforge-results-1"
+    runs: list[RunResult]
+    teachers: list[TeacherResult] = []
+    stores: list[StoreResult] = []
