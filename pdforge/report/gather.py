@@ -13,11 +13,11 @@ from pdforge.launch.hang import read_sign
 from pdforge.launch.records import read_attempt, read_ranks
 from pdforge.launch.status import StageStatus, stage_statuses
 from pdforge.layout import AttemptDirectory, StageDirectory
+from pdforge.plan.curves import curves
 from pdforge.plan.jobs import CaptureJob, TrainJob
 from pdforge.plan.model import Plan, Stage, merged_stages
-from pdforge.report.model import HELDOUT, Curve, Metric, Results, RunResult, StoreResult, TeacherResult
+from pdforge.report.model import HELDOUT, Curve, Metric, Results, RunResult, Schedule, StoreResult, TeacherResult
 from pdforge.report.results import metric_rows, stage_results
-from pdforge.report.schedules import schedules_of
 from pdforge.schedules import is_zero
 
 _POINTS = 200
@@ -98,7 +98,7 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
         expect=plan.recipe.expect,
         loss=_thin(_curve(rows, "lm_loss")),
         heldout=_curve(rows, HELDOUT),
-        schedules=schedules_of(stage.job),
+        schedules=_schedules(stage.job),
     )
 
 
@@ -196,6 +196,15 @@ def _curve(rows: Sequence[dict[str, Any]], column: str) -> Curve:
     """Of the rows that have the column."""
     having = [row for row in rows if row.get(column) is not None and "tokens" in row]
     return Curve(tokens=[row["tokens"] for row in having], values=[row[column] for row in having])
+
+
+def _schedules(job: TrainJob) -> list[Schedule]:
+    """As the plan has them; none of a τ that each position has for itself."""
+    return [
+        Schedule(name=curve.name, steps=list(curve.steps), values=[round(value, 8) for value in curve.values])
+        for curve in curves(job)
+        if curve.steps
+    ]
 
 
 def _thin(curve: Curve) -> Curve:
