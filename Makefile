@@ -1,16 +1,19 @@
 # A clean clone, Python 3.11 or newer with pip, and make: nothing else is needed.
 #   make quickstart   pre-train a small teacher, store its distributions, train two students, compare them
 #   make check test   what .ci/run runs
+#   make chaos        FAULTS=50 SEED=1: random faults to runs on a SLURM of this machine (root, Debian's packages)
 # PIP_FLAGS goes to pip; without an NVIDIA GPU this saves gigabytes of download:
 #   make quickstart PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
 PIP_FLAGS ?=
+FAULTS ?= 50
+SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
 
-.PHONY: quickstart test check bench clean
+.PHONY: quickstart test check bench chaos clean
 
 quickstart: $(VENV)/.train
 	$(BIN)/pdforge run recipes/quickstart.yaml
@@ -26,6 +29,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+chaos: $(VENV)/.dev
+	$(BIN)/python scripts/chaos.py --faults $(FAULTS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,6 +25,7 @@ import submitit
 
 from pdforge import evidence, heartbeat
 from pdforge.errors import ExitCode, PdforgeError
+from pdforge.launch import sentinel
 from pdforge.launch.join import array_share, join
 from pdforge.launch.process import ProcessId, die_with_parent, started_at
 from pdforge.launch.records import HANG, AttemptRecord, RankError, RankRecord, RankState, write_rank
@@ -77,6 +78,7 @@ class _Rank:
     def __init__(self, attempt: AttemptDirectory, rank: int, how: AttemptRecord, log: TextIO) -> None:
         self._attempt = attempt
         self._log = log
+        self._stalls_after = how.stalls_after
         self._settled = threading.Lock()
         """Taken by whoever says how the rank ended, and never given back: the other waits until the process is gone."""
         self._record = RankRecord(
@@ -103,6 +105,7 @@ class _Rank:
         write_rank(self._attempt, self._record)
         evidence.collect_in(self._attempt.collectives)
         if self._record.rank == 0:
+            sentinel.watch_over(self._attempt, 0, self._stalls_after)
             _keep_timeline(self._attempt)
         self._watchdog.start()
         try:

@@ -111,6 +111,22 @@ def test_a_suspended_rank_is_a_hang_with_its_stack(folder, counter):
     assert files[f"{place}/collectives/rank_0"] == b"0" * (1 << 21), "whole"
 
 
+def test_a_rank_that_is_alone_and_suspended_is_ended(folder, counter):
+    (folder / "clusters.yaml").write_text("here: {processes_per_node: 1, watchdog: {train: 3s}}\n")
+    counter(train={"steps": 10_000, "delay": 0.1})
+    process = start(folder, "run", "count.yaml", "-v", "a", "--cluster", "here")
+    assert wait_for(lambda: list((folder / "runs").glob("count-a-*/train/attempts/0001/sign0.json")), 60)
+    (run,) = (folder / "runs").glob("count-a-*")
+    first = StageDirectory(run / "train").attempt(1)
+    os.kill(read_json(first.rank_record(0))["process"]["pid"], signal.SIGSTOP)
+    process.communicate(timeout=120)
+    assert process.returncode == 1
+    (attempt,) = examine(folder, run)["failed"]
+    assert (attempt["cause"]["kind"], attempt["rank"]) == ("hang", 0)
+    assert "rank 0 gives no sign of life" in attempt["cause"]["evidence"]
+    assert "counter.py" in attempt["traceback"]
+
+
 def test_stacks_of_a_suspended_rank_are_taken_where_py_spy_is(tmp_path, monkeypatch):
     tools = tmp_path / "tools"
     tools.mkdir()

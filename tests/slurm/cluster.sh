@@ -6,15 +6,18 @@
 #                 [--proctrack linuxproc|cgroup] [--preemption user|term] [--gpus N] [--no-accounting]
 #   cluster.sh env|status|down|restart-controller [--root DIR]
 #   cluster.sh kill-node|start-node NODE [--root DIR]
+#   cluster.sh preempt-by user|term [--root DIR]
 #
 # `up` and `env` print the export line that a client needs. Partitions: main (default), low (pre-empted by main).
+# With `--proctrack cgroup` a job's memory is a limit that the kernel keeps; ends with 3 where that cannot be had.
 # Everything lies below DIR, except marked lines in /etc/hosts. Only processes that this cluster started are signalled.
 set -euo pipefail
 
 die() { echo "cluster.sh: $*" >&2; exit 1; }
+cannot() { echo "cluster.sh: $*" >&2; exit 3; }
 
 command=${1:-}; [ $# = 0 ] || shift
-root=${PDFORGE_TEST_CLUSTER:-/tmp/pdforge-slurm}; node=
+root=${PDFORGE_TEST_CLUSTER:-/tmp/pdforge-slurm}; word=
 nodes=2 gpus=0 cpus=4 memory=4000 grace=15 proctrack=linuxproc preemption=user accounting=yes
 while [ $# -gt 0 ]; do
   case $1 in
@@ -23,7 +26,7 @@ while [ $# -gt 0 ]; do
       [ $# -gt 1 ] || die "$1 wants a value"
       declare "${1#--}=$2"; shift 2 ;;
     -*) die "unknown option $1" ;;
-    *) node=$1; shift ;;
+    *) word=$1; shift ;;
   esac
 done
 case $proctrack in linuxproc|cgroup) ;; *) die "--proctrack linuxproc|cgroup" ;; esac
@@ -104,6 +107,8 @@ configure() {
   {
     cat <<CONF
 ClusterName=pdforge
+# cgroups are named by node and job, and may be shared with another cluster of this machine
+FirstJobId=$((1 + RANDOM % 30 * 1000))
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort=${ports[0]}
 SlurmUser=root
@@ -118,7 +123,7 @@ SlurmctldLogFile=$log/slurmctld.log
 SlurmdLogFile=$log/slurmd-%n.log
 # who gets a signal other than KILL: linuxproc: a task and all its descendants; cgroup: only the task
 ProctrackType=proctrack/$proctrack
-TaskPlugin=task/none
+TaskPlugin=task/$([ $proctrack = cgroup ] && echo cgroup || echo none)
 MpiDefault=none
 SwitchType=switch/none
 GresTypes=gpu
@@ -138,7 +143,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 CONF
     # with it a pre-empted job hears the signal of its --signal option; without it, SLURM's default, only TERM
-    [ $preemption = term ] || echo "SlurmctldParameters=preempt_send_user_signal"
+    echo "$([ $preemption = user ] || echo '#')SlurmctldParameters=preempt_send_user_signal"
     if [ $accounting = yes ]; then
       printf '%s\n' AccountingStorageType=accounting_storage/slurmdbd AccountingStorageHost=localhost \
         "AccountingStoragePort=${ports[1]}" "AccountingStoragePass=$run/munge.socket" \
@@ -156,7 +161,7 @@ CONF
     echo "PartitionName=low Default=NO PriorityTier=1 PreemptMode=REQUEUE GraceTime=$grace $limits"
   } >"$SLURM_CONF"
   # slurmd sets up a cgroup plugin even for linuxproc, and ends where the automatic choice finds none
-  printf '%s\n' CgroupPlugin=cgroup/v1 CgroupMountpoint=/sys/fs/cgroup CgroupAutomount=no >"$etc/cgroup.conf"
+  printf '%s\n' CgroupPlugin=cgroup/v1 CgroupMountpoint=/sys/fs/cgroup CgroupAutomount=no ConstrainRAMSpace=yes >"$etc/cgroup.conf"
   (umask 077 && cat >"$etc/slurmdbd.conf" <<CONF
 AuthType=auth/munge
 AuthInfo=socket=$run/munge.socket
@@ -178,6 +183,14 @@ CONF
     echo "Name=gpu Type=test File=$etc/gpu$i"
   done >"$etc/gres.conf"
   settings >"$etc/settings"
+}
+
+need_cgroups() { # SLURM 22.05 has a plugin for v2 too, which needs systemd
+  local controller folder
+  for controller in freezer memory; do
+    folder=/sys/fs/cgroup/$controller/pdforge.$$
+    mkdir "$folder" 2>/dev/null && rmdir "$folder" || cannot "no cgroup v1 hierarchy to write to: ${folder%/*}"
+  done
 }
 
 name_hosts() { # number of nodes: MASTER_ADDR=n1 has to resolve. Written in place: it may be a bind mount.
@@ -240,6 +253,12 @@ kill_node() {
   done
 }
 
+preempt_by() { # user|term: from now on
+  local comment=; [ "$1" = user ] || comment='#'
+  sed -i "s/^#\?\(SlurmctldParameters=preempt_send\)/$comment\1/" "$SLURM_CONF"
+  scontrol reconfigure
+}
+
 # ---- commands ----------------------------------------------------------------------------------------------------
 
 known() { [ -f "$etc/settings" ] || die "no cluster in $root"; eval "$(cat "$etc/settings")"; }
@@ -248,6 +267,7 @@ lock() { mkdir -p "$root"; exec 9>"$root/lock"; flock -w 120 9 || die "another c
 up() {
   [ "$(id -u)" = 0 ] || die "must run as root"
   [ ${#root} -le 70 ] || die "$root is too long for unix sockets"
+  [ $proctrack = linuxproc ] || need_cgroups
   lock
   [ ! -f "$etc/settings" ] || [ "$(cat "$etc/settings")" = "$(settings)" ] || (known; down)
   mkdir -p "$etc" "$run" "$log" "$root/state" "$root/spool"
@@ -295,7 +315,8 @@ case $command in
   status) known; show ;;
   down) [ ! -f "$etc/settings" ] || { known; lock; down; } ;;
   restart-controller) known; lock; end slurmctld; start_controller ;;
-  kill-node) known; lock; kill_node "${node:?kill-node NODE}" ;;
-  start-node) known; lock; start_node "${node:?start-node NODE}"; wait_for slurmd usable "$node" ;;
-  *) sed -n '2,12p' "$0" >&2; exit 2 ;;
+  kill-node) known; lock; kill_node "${word:?kill-node NODE}" ;;
+  start-node) known; lock; start_node "${word:?start-node NODE}"; wait_for slurmd usable "$word" ;;
+  preempt-by) known; lock; preempt_by "${word:?preempt-by user|term}" ;;
+  *) sed -n '2,14p' "$0" >&2; exit 2 ;;
 esac

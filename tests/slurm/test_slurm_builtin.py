@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pdforge.layout import read_json
-from tests.slurm.conftest import Cluster, User
+from tests.slurm.harness import Cluster, User
 
 
 @pytest.mark.parametrize(

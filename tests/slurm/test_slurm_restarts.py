@@ -13,7 +13,8 @@ import pytest
 from pdforge.launch.outcome import judge_earlier
 from pdforge.launch.records import read_attempt
 from pdforge.layout import read_json
-from tests.slurm.conftest import Cluster, User, can_account, wait_for
+from tests.slurm import chain
+from tests.slurm.harness import Cluster, User, can_account, wait_for
 
 STEPS = 40
 
@@ -45,17 +46,20 @@ def test_a_graph_of_jobs_on_two_nodes_ends(user: User) -> None:
     assert record.nodes == ["n1", "n2"]
 
 
-def test_requests_to_save_at_random_moments(user: User) -> None:
-    user.count(train={"steps": STEPS, "delay": 0.3})
+def test_requests_to_save_at_ten_random_moments(user: User) -> None:
+    user.chain(steps=60, delay=0.25, every=1000)
     user.submit()
-    moments = sorted(random.Random(7).sample(range(2, STEPS - 6), 3))
-    for moment in moments:
+    assert wait_for(user.train.progress.exists, 180), user.describe()
+    for moment in sorted(random.Random(7).sample(range(2, 56), 10)):
         user.wait_for_step(moment)
         before = len(user.train.all_attempts())
         user.cluster("scancel", "--signal=USR2", user.job())
         assert wait_for(lambda before=before: len(user.train.all_attempts()) > before, 60), user.describe()
     user.wait_for_end()
-    assert_counted_once(user)
+    assert user.train.done.exists(), user.describe()
+    assert len(user.train.all_attempts()) == 11
+    assert chain.computed(user.train) == list(range(1, 61)), "no step twice: it writes no other checkpoint"
+    assert chain.read_rows(user.train) == chain.rows(60)
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["node", "node-and-controller"])

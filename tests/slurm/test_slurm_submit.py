@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pdforge.launch.submission import latest_submission
 from pdforge.layout import StageDirectory
-from tests.slurm.conftest import Cluster, User, wait_for
+from tests.slurm import chain
+from tests.slurm.harness import Cluster, User, wait_for
 
 
 def test_the_dry_run_is_what_is_submitted_and_submitting_again_attaches(user: User, cluster: Cluster) -> None:
@@ -39,27 +40,30 @@ def test_the_dry_run_is_what_is_submitted_and_submitting_again_attaches(user: Us
     assert {stage["state"] for stage in user.stages().values()} == {"done"}
 
 
-def test_two_racing_submits_share_a_stage(user: User) -> None:
-    user.count(tokens={"steps": 3}, train={"steps": 3})
+def test_two_racing_submits_capture_a_shared_store_once(user: User) -> None:
+    user.tiny()
+    user.chain(steps=3, shards=6, delay=0.1)
     commands = [["--set", f"training.seed={seed}"] for seed in (1, 2)]
     racers = [
         subprocess.Popen(
-            [sys.executable, "-m", "pdforge", "submit", "--cluster", "two", user.recipe, *extra],
+            [sys.executable, "-m", "pdforge", "submit", "--cluster", "two", user.recipe, *user.chosen, *extra],
             cwd=user.folder, env=user.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for extra in commands
     ]  # fmt: skip
     said = [racer.communicate(timeout=120)[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0, 0], said
-    user.wait_for_end()
-    (shared,) = (user.root / "tokens").iterdir()
-    stage = StageDirectory(shared)
-    submission = latest_submission(stage)
-    assert submission is not None
-    assert submission.number == 1
-    assert len(stage.all_attempts()) == 1
+    user.wait_for_end(180)
+    for kind in ("tokens", "teachers", "logits"):
+        (shared,) = (user.root / kind).iterdir()
+        stage = StageDirectory(shared)
+        submission = latest_submission(stage)
+        assert submission is not None
+        assert submission.number == 1
+        assert len(stage.all_attempts()) == 1
+        assert all(f"job {submission.job}\n" in text for text in said), said
+    assert sorted(chain.computed(stage)) == list(range(6)), "every shard once"
     assert len(list(user.root.glob("*/train/done.json"))) == 2, user.describe()
-    assert all(f"job {submission.job}\n" in text for text in said), said
 
 
 def test_what_waits_for_a_failed_stage_is_cancelled_and_the_hook_told(user: User, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pdforge.heartbeat import PHASES
 from pdforge.layout import StageDirectory
-from tests.slurm.conftest import TESTS, User, wait_for
+from tests.slurm.harness import TESTS, User, wait_for
 from tests.stages.conftest import rows
 
 pytestmark = pytest.mark.slow
