@@ -5,21 +5,15 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, TypedDict
+from typing import Any
 
+from pdforge.chat import Message
 from pdforge.errors import StoreError
 
 _QUESTIONS = 3
 """Turns of the assistant in a conversation about the standard library, at most."""
 _LONGEST_ANSWER = 400
 """Characters of a docstring's first paragraph; of a longer one nothing is asked."""
-
-
-class Message(TypedDict):
-    """One turn."""
-
-    role: str
-    content: str
 
 
 def conversation(value: Any, key: str, place: str, keys: list[str]) -> str:

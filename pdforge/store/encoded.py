@@ -15,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from pdforge.errors import StoreDamaged, StoreError, StoreMissing
-from pdforge.store.chat import ChatEncoder
+from pdforge.store.chat_encoder import ChatEncoder
 from pdforge.store.encoder import Encoder
 from pdforge.store.files import Folder
 from pdforge.store.shards import ShardReader, write_shard_file

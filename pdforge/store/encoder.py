@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdforge.errors import EnvironmentFault, StoreError
-from pdforge.recipe.models import Corpus, PretrainedTokenizer, Tokenizer, TrainedTokenizer
+from pdforge.recipe.models import Corpus, PretrainedTokenizer, Tokenizer
+from pdforge.recipe.parts.data import SEPARATOR
 from pdforge.store.corpus import sources
 from pdforge.store.tokens import StoredDtype
-
-SEPARATOR = "<|endoftext|>"
-"""Of a trained tokenizer; its id is 0."""
 
 _TRAINING_BYTES = 1 << 28
 """A tokenizer is trained on at most this much text: of each source its share, from its start."""
@@ -71,7 +69,7 @@ class Encoder:
         self.model.no_truncation()
         self.model.no_padding()
         self.model.encode_special_tokens = True
-        separator = SEPARATOR if isinstance(tokenizer, TrainedTokenizer) else tokenizer.separator
+        separator = tokenizer.separator
         found = self.model.token_to_id(separator)
         if found is None:
             raise StoreError(

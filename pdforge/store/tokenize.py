@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pdforge.chat import ChatFormat
 from pdforge.errors import StoreError, StoreMismatch, StoreMissing
-from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import Corpus, Tokenizer
 from pdforge.store import corpus as texts
-from pdforge.store.chat import ChatEncoder
+from pdforge.store.chat_encoder import ChatEncoder
 from pdforge.store.encoded import EncodedText
 from pdforge.store.encoder import Encoder, tokenizer_json
 from pdforge.store.files import Folder, publish, remove_leftovers

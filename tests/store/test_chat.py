@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pdforge.errors import StoreError
-from pdforge.recipe.chat_format import ChatFormat
+from pdforge.chat import ChatFormat, ChatTemplate
+from pdforge.errors import StoreError, UsageError
 from pdforge.recipe.models import JsonLinesCorpus, ParquetCorpus, PretrainedTokenizer, StandardLibraryCorpus
 from pdforge.recipe.models import TrainedTokenizer as Trained
-from pdforge.store.chat import ChatEncoder, ChatTemplate
+from pdforge.store.chat_encoder import ChatEncoder
 from pdforge.store.corpus import units
 from pdforge.store.encoder import SEPARATOR, tokenizer_json
 from pdforge.store.inspect import verify
@@ -171,14 +171,14 @@ def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     )
     template = ChatTemplate(ChatFormat(template=forgetful, bos="", eos=""))
     assert list(template.segments(turns("a", "B")))
-    with pytest.raises(StoreError, match=r"writes turn 2 of the conversation that begins 'a' otherwise") as caught:
+    with pytest.raises(UsageError, match=r"writes turn 2 of the conversation that begins 'a' otherwise") as caught:
         list(template.segments(turns("a", "B", "c", "D")))
     assert "finetune.template" in caught.value.remedy
 
 
 def test_what_a_template_refuses_is_said() -> None:
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn here') }}{% endif %}x"
-    with pytest.raises(StoreError, match=r"cannot write .*: no system turn here"):
+    with pytest.raises(UsageError, match=r"cannot write .*: no system turn here"):
         list(ChatTemplate(ChatFormat(template=template, bos="", eos="")).segments(turns("a", "B", system="s")))
 
 

@@ -90,12 +90,21 @@ Corpus = Annotated[
 ]
 
 
+SEPARATOR = "<|endoftext|>"
+"""The token that starts every document; of a trained tokenizer always, its id is 0."""
+
+
 class TrainedTokenizer(Model):
     """A byte-level BPE tokenizer, trained on the corpus by the `tokenizers` library."""
 
     kind: Literal["trained"]
     vocabulary: Annotated[Count, Field(ge=257)]
     """Size of the vocabulary: 256 bytes, the document separator, and merges."""
+
+    @property
+    def separator(self) -> str:
+        """The token that starts every document."""
+        return SEPARATOR
 
 
 class PretrainedTokenizer(Model):
@@ -108,7 +117,7 @@ class PretrainedTokenizer(Model):
     """Git revision, where the path is a hub id."""
     vocabulary: Annotated[Count, Field(ge=2)] | None = None
     """Rows of the embedding; at least the tokenizer's own size, which is the default where the path is local."""
-    separator: Text = "<|endoftext|>"
+    separator: Text = SEPARATOR
     """The token that starts every document."""
 
 
