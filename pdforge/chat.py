@@ -14,9 +14,9 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.sandbox
-from pydantic import BaseModel, ConfigDict
 
 from pdforge.errors import UsageError
+from pdforge.recipe.chat_format import ChatFormat
 
 
 class Message(TypedDict):
@@ -24,17 +24,6 @@ class Message(TypedDict):
 
     role: str
     content: str
-
-
-class ChatFormat(BaseModel):
-    """A chat template with the tokens that it may name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    template: str
-    """Jinja, as transformers has it: it sees `messages`, `add_generation_prompt`, `bos_token` and `eos_token`."""
-    bos: str
-    eos: str
 
 
 class Segment(NamedTuple):
@@ -48,15 +37,21 @@ class Segment(NamedTuple):
 
 
 class ChatTemplate:
-    """A compiled template; raises jinja2.TemplateError where it is none."""
+    """A compiled template."""
 
     def __init__(self, chat: ChatFormat) -> None:
+        """Compile it; raises UsageError where it is no template."""
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
         )
         environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
         environment.globals.update(raise_exception=_refuse, bos_token=chat.bos, eos_token=chat.eos)
-        self._template = environment.from_string(chat.template)
+        try:
+            self._template = environment.from_string(chat.template)
+        except jinja2.TemplateSyntaxError as error:
+            raise UsageError(
+                f"the chat template is none: line {error.lineno}: {error.message}", remedy="correct `finetune.template`"
+            ) from error
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """The conversation's text; with `prompt` it ends where the assistant's next answer begins."""

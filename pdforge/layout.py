@@ -21,7 +21,9 @@ TOKENS, TEACHERS, LOGITS = "tokens", "teachers", "logits"
 """Folders of the stages that several runs share, below the root; one stage directory per identity in each."""
 NODES = "nodes"
 """Folder of what is known of failed nodes, below the root; one file a SLURM cluster."""
-TRAIN, EXPORT = "train", "export"
+TOKENIZER_FILE = "tokenizer.json"
+"""Of a token store, beside its shards."""
+TRAIN, FINETUNE, EXPORT, EVALUATE = "train", "finetune", "export", "evaluate"
 """Stage directories of a run that no other shares, below it."""
 
 

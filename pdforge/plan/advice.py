@@ -58,7 +58,7 @@ def _walltime(plan: Plan, root: Path) -> Iterator[Advice]:
     for stage in plan.stages:
         if not isinstance(stage.job, TrainJob) or StageDirectory(root / stage.directory).done.is_file():
             continue
-        part = "training" if stage.kind == "train" else "teacher.model.training"
+        part = stage.job.place
         checkpoint = stage.job.training.checkpoint
         if checkpoint.interval is not None:
             due, field, reason = float(checkpoint.interval), f"{part}.checkpoint.interval", ""
@@ -117,7 +117,7 @@ def _memory(plan: Plan, root: Path) -> Iterator[Advice]:
         found = fit(job, offered)
         if not found.tight:
             continue
-        part = "training" if stage.kind == "train" else "teacher.model.training"
+        part = job.place
         ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, offered))
         gib = float(1 << 30)
         yield Advice(

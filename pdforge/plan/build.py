@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pdforge.errors import UsageError
-from pdforge.layout import EXPORT, TRAIN, StageDirectory
+from pdforge.layout import TRAIN, StageDirectory
 from pdforge.plan import identities
+from pdforge.plan.after import AfterTraining
 from pdforge.plan.batch import split_batch, steps_of
 from pdforge.plan.content import absolute, tokenizer_facts
 from pdforge.plan.estimate import estimate
 from pdforge.plan.initialise import initial_weights
 from pdforge.plan.jobs import (
     CaptureJob,
-    ExportJob,
     HuggingFaceSource,
     InitialWeights,
     Job,
@@ -29,7 +29,6 @@ from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import share_stores
 from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
 from pdforge.recipe.columns import required_columns
-from pdforge.recipe.dump import dump_recipe
 from pdforge.recipe.models import (
     Codec,
     Corpus,
@@ -109,7 +108,7 @@ class _Builder:
             *before,
             *([self.capture] if self.capture else []),
             self.train,
-            *([self.export] if self.export else []),
+            *self.after.stages,
         ]
         return Plan(
             name=self.recipe.recipe,
@@ -126,12 +125,10 @@ class _Builder:
     def tokenize(self) -> Stage:
         data = self.recipe.data
         corpus = absolute(data.corpus)
-        if corpus not in self.fingerprints:
-            self.fingerprints[corpus] = self.fingerprint_of([corpus])
         validation = max(1, data.validation_tokens // data.sequence_length)
         identity = identities.tokenize_identity(
             data,
-            corpus=self.fingerprints[corpus],
+            corpus=self.fingerprint(corpus),
             tokenizer=self.tokenizer.identity,
             train_sequences=self.train_sequences,
             validation_sequences=validation,
@@ -148,6 +145,12 @@ class _Builder:
             output=self.output(shared_directory("tokenize", identity)),
         )
         return self.shared(job, needs=[], processes=self.tokenize_processes(corpus))
+
+    def fingerprint(self, corpus: Corpus) -> str:
+        """What names the content of a corpus."""
+        if corpus not in self.fingerprints:
+            self.fingerprints[corpus] = self.fingerprint_of([corpus])
+        return self.fingerprints[corpus]
 
     def tokenize_processes(self, corpus: Corpus) -> int:
         """At most one a piece of the corpus; those of whole nodes where they are more than a node's."""
@@ -282,7 +285,7 @@ class _Builder:
         )
         teacher = [self.teacher] if self.live and self.teacher else []
         needs = [self.tokenize, *teacher, *([capture] if capture else [])]
-        return _stage(job, directory=directory, needs=needs, processes=self.profile.processes, shared=False)
+        return Stage.of(job, directory=directory, needs=needs, processes=self.profile.processes)
 
     @cached_property
     def initial(self) -> tuple[InitialWeights, str] | None:
@@ -291,33 +294,6 @@ class _Builder:
         if student.initialise is None:
             return None
         return initial_weights(student.initialise, student.architecture, self.tokenizer.vocabulary)
-
-    @cached_property
-    def export(self) -> Stage | None:
-        """The stage that writes the student for other programs, where the recipe asks for one."""
-        export, train = self.recipe.export, self.train
-        if export is None:
-            return None
-        assert isinstance(train.job, TrainJob)
-        directory = f"{self.directory}/{EXPORT}"
-        job = ExportJob(
-            identity=identities.export_identity(export, train=train.identity),
-            title=f"export {self.loaded.variant or self.recipe.recipe}",
-            student=ModelSource(
-                architecture=train.job.architecture,
-                vocabulary=train.job.vocabulary,
-                sequence_length=train.job.sequence_length,
-                checkpoint=str(StageDirectory(self.root / train.directory).checkpoints.absolute()),
-                step=train.job.steps,
-            ),
-            training=str((self.root / train.directory).absolute()),
-            tokens=self.output(self.tokenize.directory),
-            dtype=export.dtype,
-            name=self.loaded.name,
-            recipe=dump_recipe(self.recipe),
-            output=self.output(directory),
-        )
-        return _stage(job, directory=directory, needs=[self.tokenize, train], processes=1, shared=False)
 
     @cached_property
     def train_identity(self) -> str:
@@ -336,9 +312,14 @@ class _Builder:
             initial=self.initial[1] if self.initial else None,
         )
 
+    @cached_property
+    def after(self) -> AfterTraining:
+        """What becomes of the student."""
+        return AfterTraining(self)
+
     @property
     def hash(self) -> str:
-        return identities.run_hash(self.train_identity, self.recipe)
+        return identities.run_hash(self.train_identity, self.recipe, self.after.contents)
 
     @property
     def directory(self) -> str:
@@ -380,20 +361,6 @@ class _Builder:
         return str(StageDirectory(self.root / directory).output)
 
     def shared(self, job: Job, *, needs: list[Stage], processes: int) -> Stage:
-        return _stage(
+        return Stage.of(
             job, directory=shared_directory(job.kind, job.identity), needs=needs, processes=processes, shared=True
         )
-
-
-def _stage(job: Job, *, directory: str, needs: list[Stage], processes: int, shared: bool) -> Stage:
-    return Stage(
-        key=f"{job.kind}:{job.identity}",
-        kind=job.kind,
-        title=job.title,
-        identity=job.identity,
-        directory=directory,
-        needs=[stage.key for stage in needs],
-        processes=processes,
-        shared=shared,
-        job=job,
-    )

@@ -20,7 +20,7 @@ _ASSUMED = 1.6
 """Band of an assumed utilisation: 0.35 may then be 0.22 or 0.56, between which large published runs lie."""
 _RECOMPUTED = {"none": 1.0, "selective": 7 / 6, "full": 4 / 3}
 """What activation checkpointing adds to the FLOPs of a model: nothing, half a forward pass's, a forward pass."""
-_TRAINING = ("train", "pretrain-teacher")
+_TRAINING = ("train", "pretrain-teacher", "finetune")
 
 
 class Duration(NamedTuple):

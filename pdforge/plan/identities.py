@@ -12,6 +12,7 @@ from typing import Any
 
 from pdforge import __version__
 from pdforge.identity import identity
+from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import Architecture, Data, Export, Objective, Recipe, Training, Truncation
 from pdforge.schedules import is_zero
 from pdforge.versions import SPMD_TYPES, TORCH, TORCHTITAN
@@ -118,17 +119,47 @@ def train_identity(
     )
 
 
-def export_identity(export: Export, *, train: str) -> str:
-    """Of an exported student."""
-    return _stage("export", needs=[train], **export.model_dump(mode="json"))
+def conversations_identity(
+    *, corpus: str, chat: ChatFormat, tokens: str, train_sequences: int, validation_sequences: int, seed: int
+) -> str:
+    """Of the token store of conversations, which are tokenized as those of the store `tokens`."""
+    return _stage(
+        "tokenize-conversations",
+        needs=[tokens],
+        corpus=corpus,
+        chat=chat.model_dump(mode="json"),
+        train_sequences=train_sequences,
+        validation_sequences=validation_sequences,
+        seed=seed,
+    )
 
 
-def run_hash(train: str, recipe: Recipe) -> str:
+def finetune_identity(
+    training: Training, *, train: str, conversations: str, steps: int, sequences: int, text_sequences: int
+) -> str:
+    """Of a fine-tuned student: `sequences` samples of `conversations` and further ones of the text of `train`."""
+    return _stage(
+        "finetune",
+        needs=[train, conversations],
+        training=_result(training),
+        steps=steps,
+        sequences=sequences,
+        text_sequences=text_sequences,
+    )
+
+
+def export_identity(export: Export, *, student: str) -> str:
+    """Of an exported student; `student` names its last training."""
+    return _stage("export", needs=[student], **export.model_dump(mode="json"))
+
+
+def run_hash(train: str, recipe: Recipe, contents: Sequence[str] = ()) -> str:
     """Of a run: the student's identity, which holds those of all stages before it, what becomes of the student, and
-    pdforge's own version.
+    pdforge's own version. `contents` names the files that the stages behind it read.
     """
     after = recipe.model_dump(mode="json", by_alias=True, include={"finetune", "export", "evaluate"}, exclude_none=True)
-    return identity({"run": train, "pdforge": __version__, **after})
+    named = {"contents": list(contents)} if contents else {}
+    return identity({"run": train, "pdforge": __version__, **after, **named})
 
 
 def _stage(kind: str, *, needs: list[str], **parts: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import (
     Architecture,
     Codec,
@@ -39,8 +40,11 @@ class _Job(BaseModel):
 class TokenizeJob(_Job):
     """Corpus → token store."""
 
-    kind: Literal["tokenize"] = "tokenize"
+    kind: Literal["tokenize", "tokenize-conversations"] = "tokenize"
     corpus: list[Corpus]
+    """Of conversations its `text` is the key that holds the turns."""
+    chat: ChatFormat | None = None
+    """How conversations become text; None: the corpus is one of text."""
     tokenizer: Tokenizer
     sequence_length: int
     train_sequences: int
@@ -93,10 +97,25 @@ def kept(truncation: Truncation) -> tuple[float, int]:
     return (truncation.top_p, truncation.top_k) if isinstance(truncation, TopPTopK) else (1.0, truncation.draws)
 
 
+class ConversationMix(BaseModel):
+    """The samples of a fine-tuning: conversations, and text that training has not read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store: str
+    """Token store of the conversations."""
+    sequences: int
+    """Samples that are conversations."""
+    text_sequences: int
+    """Samples that are text."""
+    text_from: int
+    """First of them in the text's token store."""
+
+
 class TrainJob(_Job):
     """A training stage; everything that torchtitan needs is rendered into `train.py` from this."""
 
-    kind: Literal["pretrain-teacher", "train"]
+    kind: Literal["pretrain-teacher", "train", "finetune"]
     architecture: Architecture
     vocabulary: int
     sequence_length: int
@@ -114,9 +133,18 @@ class TrainJob(_Job):
     """The teacher that runs beside the student; None where its distributions are stored."""
     initial: InitialWeights | None = None
     """None: drawn by `training.seed`."""
+    conversations: ConversationMix | None = None
+    """What a fine-tuning reads; None: the samples of the token store from its first on."""
     device: Literal["cpu", "cuda"]
     processes: int
     output: str
+
+    @property
+    def place(self) -> str:
+        """The part of the recipe that `training` is."""
+        return {"pretrain-teacher": "teacher.model.training", "finetune": "finetune.training"}.get(
+            self.kind, "training"
+        )
 
 
 class CaptureJob(_Job):

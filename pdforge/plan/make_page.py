@@ -16,7 +16,7 @@ from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, TrainJ
 from pdforge.plan.measured import Measured, read_measured, store_of
 from pdforge.plan.memory import Memory, capture_memory, training_memory
 from pdforge.plan.model import Plan, Stage, merged_stages
-from pdforge.plan.page import Batch, Finding, Model, Place, PlanPage, Run, Step, Total
+from pdforge.plan.page import UNTIMED, Batch, Finding, Model, Place, PlanPage, Run, Step, Total
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import logit_store_line
 from pdforge.plan.runnable import unsupported
@@ -174,8 +174,7 @@ def _memory(stage: Stage) -> Memory | None:
 
 
 def _batch(job: TrainJob) -> Batch:
-    place = "teacher.model.training" if job.kind == "pretrain-teacher" else "training"
-    split = split_batch(job.training, job.processes, place=place)
+    split = split_batch(job.training, job.processes, place=job.place)
     batch = job.training.batch
     return Batch(batch.global_, job.sequence_length, batch.micro, split.data_parallel, split.accumulation)
 
@@ -250,7 +249,7 @@ def _model(
 
 def _total(steps: Sequence[Step], profile: Profile) -> Total:
     open_steps = [step for step in steps if not step.done]
-    timed = [step for step in open_steps if step.kind not in ("tokenize", "export") or step.duration]
+    timed = [step for step in open_steps if step.kind not in UNTIMED or step.duration]
     known = all(step.duration for step in timed)
     sizes = [step.bytes if step.bytes is not None else step.bytes_at_most for step in open_steps]
     costs = [step.cost for step in timed]

@@ -134,8 +134,7 @@ class _Trained:
         self.job, self.shape, self.vocabulary = job, job.architecture, job.vocabulary
         training = job.training
         spread = training.parallelism
-        place = "teacher.model.training" if job.kind == "pretrain-teacher" else "training"
-        split = split_batch(training, job.processes, place=place)
+        split = split_batch(training, job.processes, place=job.place)
         self.tensor = spread.tensor
         self.shard = split.data_parallel // spread.data_replicate * spread.context
         self.width = _BYTES[training.precision]

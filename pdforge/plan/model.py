@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -12,9 +12,16 @@ from pdforge.plan.jobs import Job
 from pdforge.plan.profile import Profile
 from pdforge.recipe.models import Recipe
 
-StageKind = Literal["tokenize", "pretrain-teacher", "capture", "train", "export"]
+StageKind = Literal[
+    "tokenize", "pretrain-teacher", "capture", "train", "tokenize-conversations", "finetune", "export", "evaluate"
+]
 
-_SHARED_FOLDER: dict[StageKind, str] = {"tokenize": TOKENS, "pretrain-teacher": TEACHERS, "capture": LOGITS}
+_SHARED_FOLDER: dict[StageKind, str] = {
+    "tokenize": TOKENS,
+    "tokenize-conversations": TOKENS,
+    "pretrain-teacher": TEACHERS,
+    "capture": LOGITS,
+}
 
 
 def shared_directory(kind: StageKind, identity: str) -> str:
@@ -44,6 +51,21 @@ class Stage(_Part):
     shared: bool
     """Other runs may read its result: it lies beside the runs, not in one."""
     job: Job
+
+    @classmethod
+    def of(cls, job: Job, *, directory: str, needs: Sequence[Stage], processes: int, shared: bool = False) -> Stage:
+        """The stage that does the job, behind those it needs."""
+        return cls(
+            key=f"{job.kind}:{job.identity}",
+            kind=job.kind,
+            title=job.title,
+            identity=job.identity,
+            directory=directory,
+            needs=[stage.key for stage in needs],
+            processes=processes,
+            shared=shared,
+            job=job,
+        )
 
 
 class ModelFigures(_Part):

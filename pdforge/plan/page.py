@@ -13,6 +13,9 @@ from pdforge.plan.duration import Duration
 from pdforge.plan.memory import Memory
 from pdforge.plan.storage import CheckpointFigures, StoreFigures
 
+UNTIMED = ("tokenize", "tokenize-conversations", "export", "evaluate")
+"""Kinds of stage that take no FLOPs worth counting, and little time."""
+
 
 @dataclass(frozen=True)
 class Place:

@@ -48,8 +48,14 @@ class Watchdog(Model):
     """Of capture."""
     train: Duration = 1800
     """Of train."""
+    tokenize_conversations: Duration = 1800
+    """Of tokenize-conversations."""
+    finetune: Duration = 1800
+    """Of finetune."""
     export: Duration = 7200
     """Of export, which tells nothing while it works."""
+    evaluate: Duration = 14400
+    """Of evaluate, which tells nothing within a task."""
 
     def of(self, kind: str) -> int:
         """Seconds, for a kind of stage."""

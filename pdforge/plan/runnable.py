@@ -51,9 +51,8 @@ def _lacking(plan: Plan) -> Iterator[str]:
                 yield from _capture(job)
             case TrainJob() as job:
                 yield from _train(job)
-    for field, verb in (("finetune", "fine-tune"), ("evaluate", "evaluate")):
-        if getattr(plan.recipe, field) is not None:
-            yield f"{verb} the student ({field})"
+    if plan.recipe.evaluate is not None:
+        yield "evaluate the student (evaluate)"
 
 
 def _capture(job: CaptureJob) -> Iterator[str]:

@@ -31,7 +31,9 @@ ARRAY_VARIABLE = "PDFORGE_ARRAY"
 _MODULES = {
     "tokenize": "tokenize",
     "pretrain-teacher": "train",
+    "tokenize-conversations": "tokenize",
     "train": "train",
+    "finetune": "train",
     "capture": "capture",
     "export": "export",
 }

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from pdforge.errors import EnvironmentFault, StageFailed
-from pdforge.layout import StageDirectory, read_json, write_atomically
+from pdforge.layout import TOKENIZER_FILE, StageDirectory, read_json, write_atomically
 from pdforge.plan.jobs import ExportJob
 from pdforge.stages.capture import load
 from pdforge.stages.entry import Results, Stopped
-from pdforge.store.tokens import TOKENIZER_FILE, TokenStore
+from pdforge.store.tokens import TokenStore
 from pdforge.titan.huggingface import huggingface_config, huggingface_weights
 
 FOLDER = "huggingface"

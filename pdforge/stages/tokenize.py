@@ -1,4 +1,4 @@
-"""`tokenize`: the corpus into a token store."""
+"""`tokenize` and `tokenize-conversations`: the corpus into a token store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def run(job: TokenizeJob, directory: StageDirectory, rank: int, ranks: int) -> R
             validation_sequences=job.validation_sequences,
             seed=job.seed,
             identity=job.identity,
-            progress=_Progress(directory),
+            chat=job.chat,
+            progress=_Progress(directory, job.kind),
             task=Task(rank, ranks, stop.requested),
         )
     except BuildStopped:
@@ -39,8 +40,8 @@ def run(job: TokenizeJob, directory: StageDirectory, rank: int, ranks: int) -> R
 class _Progress:
     """Writes how far the phase is; its rate is that of this attempt."""
 
-    def __init__(self, directory: StageDirectory) -> None:
-        self._path = directory.progress
+    def __init__(self, directory: StageDirectory, kind: str) -> None:
+        self._path, self._kind = directory.progress, kind
         self._phase, self._started, self._first = "", 0.0, 0
 
     def __call__(self, row: dict[str, Any]) -> None:
@@ -51,7 +52,7 @@ class _Progress:
         write_json(
             self._path,
             {
-                "stage": "tokenize",
+                "stage": self._kind,
                 "step": done,
                 "of": total,
                 "unit": row["unit"],

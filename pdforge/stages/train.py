@@ -1,4 +1,4 @@
-"""`pretrain-teacher` and `train`: runs the compiled torchtitan module of the stage."""
+"""`pretrain-teacher`, `train` and `finetune`: runs the compiled torchtitan module of the stage."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdforge.chat import ChatFormat, ChatTemplate, Message, Segment
+from pdforge.chat import ChatTemplate, Message, Segment
 from pdforge.errors import StoreError
+from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import Tokenizer
 from pdforge.store.encoder import Encoder
 from pdforge.store.tokens import LEARNT, STARTS, StoredDtype

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdforge.errors import StoreError, StoreMissing
-from pdforge.layout import StageDirectory
+from pdforge.layout import TOKENIZER_FILE, StageDirectory
 from pdforge.store.files import DamagedFileError, Folder
 from pdforge.store.logits import LogitStore
 from pdforge.store.manifest import NAME, kind_of
@@ -16,7 +16,7 @@ from pdforge.store.shardset import Damage
 from pdforge.store.spec import KIND as LOGITS
 from pdforge.store.spec import RANKS_FILE, read_spec, shard_name
 from pdforge.store.tokens import KIND as TOKENS
-from pdforge.store.tokens import TOKENIZER_FILE, TokenManifest, TokenStore
+from pdforge.store.tokens import TokenManifest, TokenStore
 
 FOLDERS = {"tokens": "token store", "logits": "logit store"}
 """Folders of the root that hold stores, by what they hold."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pdforge.errors import StoreMismatch
+from pdforge.store.order import SampleOrder
 from pdforge.store.tokens import LabelledBatch, TokenSplit, TokenStore
 
 
@@ -16,8 +17,8 @@ class Mixture:
     def __init__(
         self, conversations: TokenStore, text: TokenStore, *, sequences: int, text_sequences: int, text_from: int
     ) -> None:
-        """`sequences` of conversations, which are read again when they end, and the samples text_from …
-        text_from+text_sequences-1 of the text.
+        """`sequences` of conversations, which are read again in another order when they end, and the samples of the
+        text from `text_from` on, `text_sequences` of them.
 
         Raises:
             StoreMismatch: the stores are of different tokenizers or lengths.
@@ -27,6 +28,7 @@ class Mixture:
             if a != b:
                 raise StoreMismatch(f"{field} of the conversations is {a!r}, of the text {b!r}")
         self._splits: tuple[TokenSplit, TokenSplit] = (conversations.split("train"), text.split("train"))
+        self._order = SampleOrder(len(self._splits[0]), conversations.manifest.seed)
         self._sequences, self._total, self._text_from = sequences, sequences + text_sequences, text_from
 
     def __len__(self) -> int:
@@ -36,7 +38,7 @@ class Mixture:
         """The split that a sample is of, and its index there."""
         before = sample * self._sequences // self._total
         if (sample + 1) * self._sequences // self._total > before:
-            return self._splits[0], before % len(self._splits[0])
+            return self._splits[0], self._order[before]
         return self._splits[1], self._text_from + sample - before
 
     def get_labelled_batch(self, indices: Sequence[int]) -> LabelledBatch:

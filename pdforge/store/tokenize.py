@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdforge.chat import ChatFormat
 from pdforge.errors import StoreError, StoreMismatch, StoreMissing
+from pdforge.layout import TOKENIZER_FILE
+from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import Corpus, Tokenizer
 from pdforge.store import corpus as texts
 from pdforge.store.chat_encoder import ChatEncoder
@@ -30,7 +31,7 @@ from pdforge.store.files import Folder, publish, remove_leftovers
 from pdforge.store.manifest import read_manifest, write_manifest
 from pdforge.store.pack import SplitPacker, shard_sequences, shares_of
 from pdforge.store.selection import Selection, Source
-from pdforge.store.tokens import KIND, TOKENIZER_FILE, SplitName, TokenManifest, content_hash, tokenizer_hash
+from pdforge.store.tokens import KIND, SplitName, TokenManifest, content_hash, tokenizer_hash
 
 Progress = Callable[[dict[str, Any]], None]
 

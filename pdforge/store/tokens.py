@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from pdforge.errors import StoreMissing
 from pdforge.identity import identity
+from pdforge.layout import TOKENIZER_FILE
 from pdforge.store.files import DamagedFileError, Folder
 from pdforge.store.manifest import Kind, Part, Shard, read_manifest
 from pdforge.store.shardset import Damage, ShardSet
 
 KIND: Kind = "pdforge-tokens"
-TOKENIZER_FILE = "tokenizer.json"
 
 SplitName = Literal["train", "validation"]
 Batch = tuple[NDArray[np.int32], NDArray[np.int32]]

@@ -113,7 +113,7 @@ def science(config: Trainer.Config) -> str:
             name: getattr(training, name)
             for name in ("seq_len", "global_batch_size", "max_norm", "mixed_precision_param")
         },
-        "dataloader": {name: getattr(config.dataloader, name, None) for name in ("split", "top_p", "top_k")},
+        "dataloader": {name: getattr(config.dataloader, name, None) for name in ("split", "top_p", "top_k", "mix")},
     }
     return json.dumps(dict(sorted(_leaves("", parts))))
 

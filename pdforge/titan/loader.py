@@ -22,8 +22,9 @@ from torchtitan.components.tokenizer import BaseTokenizer
 from pdforge.distill.loss import IGNORE_INDEX
 from pdforge.recipe.columns import ENTROPY, SPREAD
 from pdforge.store.logits import LogitStore
+from pdforge.store.mixture import Mixture
 from pdforge.store.order import SampleOrder
-from pdforge.store.tokens import TokenStore
+from pdforge.store.tokens import TokenSplit, TokenStore
 
 PREFETCH = 2
 """Batches read ahead while the device works."""
@@ -77,6 +78,10 @@ class StoreLoader(BaseDataLoader):
         """Which part of the store."""
         samples: int | None = None
         """How many samples are read; None: the whole split, once."""
+        conversations: str | None = None
+        """A token store of conversations, of which samples are mixed in."""
+        mix: tuple[int, int, int] = (0, 0, 0)
+        """Of such a mixture: samples of conversations, samples of text, and the first of these in `tokens`."""
         logits: str | None = None
         """The logit store, if the objective needs one."""
         top_p: float = 1.0
@@ -104,7 +109,7 @@ class StoreLoader(BaseDataLoader):
         self._config = config
         self._world, self._rank, self._batch = dp_world_size, dp_rank, local_batch_size
         store = TokenStore.open(config.tokens)
-        self._split = store.split(config.split)
+        self._split = _samples_of(config, store)
         self.order = SampleOrder(len(self._split), store.manifest.seed)
         self._logits = LogitStore.open(config.logits) if config.logits else None
         self._samples = len(self._split) if config.samples is None else config.samples
@@ -138,9 +143,10 @@ class StoreLoader(BaseDataLoader):
 
     def _read(self, wanted: range) -> tuple[dict[str, Tensor], Tensor]:
         present = [self.order[position] for position in wanted if position < self._samples]
-        tokens, positions = self._split.get_batch(present or [0])
+        tokens, positions, learnt = self._split.get_labelled_batch(present or [0])
         packed = torch.from_numpy(tokens).long()
         inputs, labels = packed[:, :-1].contiguous(), packed[:, 1:].contiguous()
+        labels[~torch.from_numpy(learnt)] = IGNORE_INDEX
         batch = {"input": inputs, "positions": torch.from_numpy(positions).long()}
         if self._logits is not None:
             # the order of a position's entries means nothing to the loss, and the store's own is quicker to read
@@ -166,6 +172,14 @@ class StoreLoader(BaseDataLoader):
         """Go on behind the samples consumed, on whatever number of processes."""
         if state_dict:
             self._consumed = int(state_dict["samples_consumed"])
+
+
+def _samples_of(config: StoreLoader.Config, text: TokenStore) -> TokenSplit | Mixture:
+    if config.conversations is None:
+        return text.split(config.split)
+    sequences, text_sequences, text_from = config.mix
+    conversations = TokenStore.open(config.conversations)
+    return Mixture(conversations, text, sequences=sequences, text_sequences=text_sequences, text_from=text_from)
 
 
 def entropy_quantile(store: LogitStore, samples: range, part: float) -> float:

@@ -44,6 +44,16 @@ variants:
 
 CPU = Profile(name="local", device="cpu", processes_per_node=1)
 
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+FINETUNE = (
+    f"finetune={{instructions: {{kind: python-stdlib, bytes: 100k}}, template: '{TEMPLATE}', instruction_tokens: 3k, "
+    "text_tokens: 1k, training: {batch: {global: 4}}}"
+)
+"""Of conversations that every machine has; 15 steps of 4 sequences, of which a quarter is text."""
+
 MakePlans = Callable[..., list[Plan]]
 
 

@@ -12,7 +12,7 @@ from pdforge.plan.build import make_plans
 from pdforge.plan.model import Plan
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
-from tests.plan.conftest import CPU, MakePlans
+from tests.plan.conftest import CPU, FINETUNE, MakePlans
 
 NOTHING: frozenset[str] = frozenset()
 TRAIN = frozenset({"train"})
@@ -205,7 +205,7 @@ def test_steps_are_another_way_to_write_tokens(plans: MakePlans) -> None:
 @pytest.mark.parametrize(
     "after",
     [
-        "finetune={instructions: {path: i.jsonl}, instruction_tokens: 1k, training: {batch: {global: 1}}}",
+        FINETUNE,
         "export={format: huggingface}",
         "evaluate={tasks: [{task: piqa}]}",
     ],

@@ -6,15 +6,13 @@ import pytest
 
 from pdforge.errors import UsageError
 from pdforge.plan.runnable import require_runnable, unsupported
-from tests.plan.conftest import MakePlans
+from tests.plan.conftest import FINETUNE, MakePlans
 
 HUB = "teacher.model={kind: huggingface, path: some/model, revision: a}"
-FINETUNE = "finetune={instructions: {path: i.jsonl}, instruction_tokens: 1k, training: {batch: {global: 1}}}"
 CANNOT = [
     (HUB, "capture from a Hugging Face model (some/model)"),
     ("teacher.logits={mode: online, from_step: 1}", "capture while the teacher is pre-trained"),
     ("teacher.logits={mode: live}", "run the teacher beside the student"),
-    (FINETUNE, "fine-tune the student"),
     ("evaluate={tasks: [{task: piqa}]}", "evaluate the student"),
 ]
 
@@ -30,8 +28,8 @@ def test_what_cannot_run_is_refused_by_name(plans: MakePlans, override: str, wor
 
 
 def test_several_things_are_named_together(plans: MakePlans) -> None:
-    [plan] = plans("evaluate={tasks: [{task: piqa}]}", FINETUNE)
-    assert "fine-tune the student (finetune); nor evaluate" in unsupported(plan)
+    [plan] = plans("evaluate={tasks: [{task: piqa}]}", "teacher.logits={mode: live}")
+    assert "run the teacher beside the student (teacher.logits.mode live); nor evaluate" in unsupported(plan)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +44,7 @@ def test_several_things_are_named_together(plans: MakePlans) -> None:
         "objective.token_filter={skip_lowest_entropy: 15%}",
         "teacher.truncation.top_k=5",
         "export={}",
+        FINETUNE,
     ],
 )
 def test_what_can_run_is_not_refused(plans: MakePlans, override: str) -> None:

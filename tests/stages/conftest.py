@@ -19,6 +19,7 @@ from pdforge.plan.profile import local_profile
 from pdforge.recipe.load import load_recipes
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
+TINY_FULL = TINY.with_name("tiny_full.yaml")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "COLUMNS": "100"}
 
 
@@ -67,8 +68,8 @@ class TinyRun:
         return StageDirectory(self.root / stage.directory)
 
 
-def plans_of(root: Path, processes: int = 2) -> dict[str, Plan]:
-    plans = make_plans(load_recipes(str(TINY)), local_profile(processes), root)
+def plans_of(root: Path, processes: int = 2, recipe: Path = TINY) -> dict[str, Plan]:
+    plans = make_plans(load_recipes(str(recipe)), local_profile(processes), root)
     return {plan.label: plan for plan in plans}
 
 
@@ -93,3 +94,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     root = tmp_path_factory.mktemp("tiny") / "runs"
     output = pdforge("run", TINY, "--root", root, "--processes", "2").stdout
     return TinyRun(root, plans_of(root), output)
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """The same with everything that may become of a student; one variant."""
+    root = tmp_path_factory.mktemp("full") / "runs"
+    output = pdforge("run", TINY_FULL, "--variant", "pd", "--root", root, "--processes", "2").stdout
+    return TinyRun(root, plans_of(root, recipe=TINY_FULL), output)

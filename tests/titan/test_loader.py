@@ -9,9 +9,11 @@ import torch
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.distill.loss import IGNORE_INDEX
-from pdforge.recipe.models import StandardLibraryCorpus, TrainedTokenizer
+from pdforge.recipe.chat_format import ChatFormat
+from pdforge.recipe.models import PretrainedTokenizer, StandardLibraryCorpus, TrainedTokenizer
 from pdforge.store.order import SampleOrder
 from pdforge.store.tokenize import build_token_store
+from pdforge.store.tokens import TokenStore
 from pdforge.titan.loader import StoreLoader
 
 LENGTH, SAMPLES = 16, 23
@@ -113,6 +115,52 @@ def test_a_batch_can_be_named_without_reading_it(store, ranks, batch) -> None:
         for number, (inputs, labels) in enumerate(loader):
             rows = torch.cat([inputs["input"], labels], 1)[: max(0, SAMPLES - loader.positions(number).start)]
             assert torch.equal(rows, everything[loader.positions(number).start : loader.positions(number).stop])
+
+
+@pytest.fixture(scope="module")
+def conversations(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("conversations")
+    template = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    build_token_store(
+        path,
+        corpus=[StandardLibraryCorpus(kind="python-stdlib", bytes=1_000_000)],
+        tokenizer=PretrainedTokenizer(path=str(store / "tokenizer.json"), vocabulary=300),
+        sequence_length=LENGTH,
+        train_sequences=30,
+        validation_sequences=2,
+        seed=0,
+        identity="chat",
+        chat=ChatFormat(template=template, bos="<|endoftext|>", eos="<|endoftext|>"),
+    )
+    return path
+
+
+def test_of_conversations_only_answers_have_labels(store, conversations) -> None:
+    config = StoreLoader.Config(tokens=str(store), conversations=str(conversations), mix=(30, 10, 12), samples=40)
+    split, text = TokenStore.open(conversations).split("train"), TokenStore.open(store).split("train")
+    tokens, positions, learnt = split.get_labelled_batch(range(30))
+    orders = []
+    for ranks, batch in ((1, 40), (2, 5)):
+        loaders = [
+            config.build(dp_world_size=ranks, dp_rank=rank, seq_len=LENGTH, local_batch_size=batch)
+            for rank in range(ranks)
+        ]
+        read = [part for step in zip(*loaders, strict=True) for part in step]
+        stack = [torch.cat([batch[name] for batch, _ in read]) for name in ("input", "positions")]
+        orders.append([*stack, torch.cat([labels for _, labels in read])])
+    inputs, places, labels = orders[0]
+    assert all(torch.equal(a, b) for a, b in zip(*orders, strict=True))
+    chats = [row for row in range(40) if row % 4 != 0]
+    assert torch.equal(inputs[chats], torch.from_numpy(tokens[:, :-1]).long())
+    assert torch.equal(places[chats], torch.from_numpy(positions).long())
+    expected = torch.from_numpy(tokens[:, 1:]).long()
+    assert 0.1 < learnt.mean() < 0.9
+    expected[~torch.from_numpy(learnt)] = IGNORE_INDEX
+    assert torch.equal(labels[chats], expected)
+    assert torch.equal(labels[::4], torch.from_numpy(text.get_batch(range(12, 22))[0][:, 1:]).long())
 
 
 def test_what_is_read_ahead_is_not_consumed(store) -> None:

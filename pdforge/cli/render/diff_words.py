@@ -17,14 +17,20 @@ _RESULT: dict[StageKind, str] = {
     "pretrain-teacher": "teacher",
     "capture": "logit store",
     "train": "student",
+    "tokenize-conversations": "conversations",
+    "finetune": "fine-tuned student",
     "export": "exported student",
+    "evaluate": "evaluation",
 }
 _AGAIN: dict[StageKind, str] = {
     "tokenize": "built again",
     "pretrain-teacher": "trained again",
     "capture": "captured again",
     "train": "trained again",
+    "tokenize-conversations": "built again",
+    "finetune": "fine-tuned again",
     "export": "exported again",
+    "evaluate": "evaluated again",
 }
 
 

@@ -116,7 +116,7 @@ def bandwidth(page: PlanPage) -> list[Section]:
             continue
         if step.read_rate is not None and step.kind == "train":
             rows.append(_rate(f"read by {step.title}", step.read_rate, place.disk_read))
-        if step.write_rate is not None and step.kind in ("capture", "train", "pretrain-teacher"):
+        if step.write_rate is not None and step.kind in ("capture", "train", "pretrain-teacher", "finetune"):
             rows.append(_rate(f"written by {step.title}", step.write_rate, place.disk_write))
     columns = (Column("storage"), Column("needed", right=True), Column("offered", right=True), Column(""))
     return [Section("storage", table=Table(columns, tuple(rows)))]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pdforge.cli.render.plan_costs import bandwidth, costs, memory
 from pdforge.cli.render.sections import Column, Drawn, Row, Section, Table
 from pdforge.plan.curves import Curve
-from pdforge.plan.page import Batch, Model, PlanPage, Step
+from pdforge.plan.page import UNTIMED, Batch, Model, PlanPage, Step
 from pdforge.text import UNKNOWN, count, size
 
 
@@ -68,7 +68,7 @@ def _stages(page: PlanPage) -> Section:
 
 
 def _stage(step: Step) -> Row:
-    flops = "–" if step.kind in ("tokenize", "export") else UNKNOWN if step.flops is None else f"{step.flops:.1e}"
+    flops = "–" if step.kind in UNTIMED else UNKNOWN if step.flops is None else f"{step.flops:.1e}"
     return Row(
         (
             f"{step.number} ✓" if step.done else str(step.number),

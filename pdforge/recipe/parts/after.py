@@ -71,9 +71,8 @@ class Finetune(Model):
     template: Text | None = None
     """Chat template (Jinja, as transformers has it) that makes text of a conversation; by default the tokenizer's."""
     instruction_tokens: Count
-    """Tokens of conversations, the assistant's and all others."""
-    epochs: Count = 1
-    """How often the conversations are read; `instruction_tokens` counts every time."""
+    """Tokens of conversations, the assistant's and all others; of those read in several `training.epochs` each time
+    counts."""
     text_tokens: Count | None = None
     """Tokens of further pre-training text that are mixed in: those of `data` that `training` has not read. By default
     none."""

@@ -1,0 +1,222 @@
+"""What becomes of a trained student: fine-tuning on conversations, export, evaluation."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from pdforge.errors import UsageError
+from pdforge.layout import EXPORT, FINETUNE, TOKENIZER_FILE, StageDirectory
+from pdforge.plan import identities
+from pdforge.plan.batch import split_batch
+from pdforge.plan.chat import chat_format
+from pdforge.plan.content import absolute
+from pdforge.plan.jobs import ConversationMix, ExportJob, InitialWeights, ModelSource, TokenizeJob, TrainJob
+from pdforge.plan.model import Stage, shared_directory
+from pdforge.recipe.dump import dump_recipe
+from pdforge.recipe.models import (
+    Corpus,
+    Finetune,
+    HuggingFaceCorpus,
+    Instructions,
+    JsonLinesCorpus,
+    ParquetCorpus,
+    PretrainedTokenizer,
+    StandardLibraryCorpus,
+)
+
+if TYPE_CHECKING:
+    from pdforge.plan.build import _Builder
+
+_HELD_OUT = 100
+"""One conversation token in so many is held out."""
+
+
+class AfterTraining:
+    """The stages behind the student's training, of one run."""
+
+    def __init__(self, run: _Builder) -> None:
+        self.run, self.recipe, self.profile = run, run.recipe, run.profile
+
+    @property
+    def contents(self) -> list[str]:
+        """What names the files that the stages read, and the recipe only points at."""
+        return [self.conversations.identity] if self.conversations else []
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Those that the recipe asks for, in dependency order."""
+        return [stage for stage in (self.conversations, self.finetune, self.export) if stage]
+
+    @property
+    def student(self) -> Stage:
+        """The stage that leaves the finished student."""
+        return self.finetune or self.run.train
+
+    @cached_property
+    def mix(self) -> _Mix | None:
+        """How many samples a fine-tuning reads of what; None without one."""
+        finetune = self.recipe.finetune
+        if finetune is None:
+            return None
+        split_batch(finetune.training, self.profile.processes, place="finetune.training")
+        return _mix(finetune, self.recipe.data.sequence_length)
+
+    @cached_property
+    def conversations(self) -> Stage | None:
+        """The stage that makes a token store of the conversations."""
+        finetune, mix, tokenize = self.recipe.finetune, self.mix, self.run.tokenize
+        if finetune is None or mix is None:
+            return None
+        data, corpus = self.recipe.data, absolute(_corpus_of(finetune.instructions))
+        chat = chat_format(finetune, data.tokenizer)
+        train = -(-mix.conversations // finetune.training.epochs)
+        validation = max(1, train // _HELD_OUT)
+        identity = identities.conversations_identity(
+            corpus=self.run.fingerprint(corpus),
+            chat=chat,
+            tokens=tokenize.identity,
+            train_sequences=train,
+            validation_sequences=validation,
+            seed=data.seed,
+        )
+        job = TokenizeJob(
+            kind="tokenize-conversations",
+            identity=identity,
+            title="tokenize conversations",
+            corpus=[corpus],
+            chat=chat,
+            # the very file that the text was tokenized with: of a trained one there is no other
+            tokenizer=PretrainedTokenizer(
+                path=f"{self.run.output(tokenize.directory)}/{TOKENIZER_FILE}",
+                vocabulary=self.run.tokenizer.vocabulary,
+                separator=data.tokenizer.separator,
+            ),
+            sequence_length=data.sequence_length,
+            train_sequences=train,
+            validation_sequences=validation,
+            seed=data.seed,
+            output=self.run.output(shared_directory("tokenize-conversations", identity)),
+        )
+        return self.run.shared(job, needs=[tokenize], processes=self.run.tokenize_processes(corpus))
+
+    @cached_property
+    def finetune(self) -> Stage | None:
+        """The stage that fine-tunes the student."""
+        recipe, conversations, mix = self.recipe, self.conversations, self.mix
+        if recipe.finetune is None or conversations is None or mix is None:
+            return None
+        train, tokens = _job(self.run.train), self.run.output(self.run.tokenize.directory)
+        text_from = min(train.steps * train.training.batch.global_, self.run.train_sequences)
+        self._require_text(text_from, mix.text)
+        directory = f"{self.run.directory}/{FINETUNE}"
+        job = TrainJob(
+            kind="finetune",
+            identity=identities.finetune_identity(
+                recipe.finetune.training,
+                train=train.identity,
+                conversations=conversations.identity,
+                steps=mix.steps,
+                sequences=mix.conversations,
+                text_sequences=mix.text,
+            ),
+            title=f"fine-tune {self.run.loaded.variant or recipe.recipe}",
+            architecture=train.architecture,
+            vocabulary=train.vocabulary,
+            sequence_length=train.sequence_length,
+            training=recipe.finetune.training,
+            objective=None,
+            truncation=None,
+            steps=mix.steps,
+            tokens=tokens,
+            logits=None,
+            initial=InitialWeights(kind="torchtitan", path=f"{self._checkpoints(self.run.train)}/step-{train.steps}"),
+            conversations=ConversationMix(
+                store=self.run.output(conversations.directory),
+                sequences=mix.conversations,
+                text_sequences=mix.text,
+                text_from=text_from,
+            ),
+            device=self.profile.device,
+            processes=self.profile.processes,
+            output=self.run.output(directory),
+        )
+        needs = [self.run.tokenize, conversations, self.run.train]
+        return Stage.of(job, directory=directory, needs=needs, processes=self.profile.processes)
+
+    @cached_property
+    def export(self) -> Stage | None:
+        """The stage that writes the student for other programs."""
+        export = self.recipe.export
+        if export is None:
+            return None
+        student = _job(self.student)
+        directory = f"{self.run.directory}/{EXPORT}"
+        job = ExportJob(
+            identity=identities.export_identity(export, student=student.identity),
+            title=f"export {self.run.loaded.variant or self.recipe.recipe}",
+            student=ModelSource(
+                architecture=student.architecture,
+                vocabulary=student.vocabulary,
+                sequence_length=student.sequence_length,
+                checkpoint=self._checkpoints(self.student),
+                step=student.steps,
+            ),
+            training=str((self.run.root / self.student.directory).absolute()),
+            tokens=self.run.output(self.run.tokenize.directory),
+            dtype=export.dtype,
+            name=self.run.loaded.name,
+            recipe=dump_recipe(self.recipe),
+            output=self.run.output(directory),
+        )
+        return Stage.of(job, directory=directory, needs=[self.run.tokenize, self.student], processes=1)
+
+    def _checkpoints(self, stage: Stage) -> str:
+        return str(StageDirectory(self.run.root / stage.directory).checkpoints.absolute())
+
+    def _require_text(self, text_from: int, text: int) -> None:
+        """Refuse to mix in more further text than there is."""
+        data, there = self.recipe.data, self.run.train_sequences - text_from
+        if text > there:
+            raise UsageError(
+                f"finetune.text_tokens: {text} sequences of text that training has not read are wanted, "
+                f"and there are {there}",
+                remedy=f"raise data.train_tokens to {(text_from + text) * data.sequence_length:,} or more, and set "
+                "training.tokens to what is trained on before",
+            )
+
+
+class _Mix(NamedTuple):
+    steps: int
+    conversations: int
+    """Sequences of conversations."""
+    text: int
+    """Sequences of text."""
+
+
+def _mix(finetune: Finetune, sequence_length: int) -> _Mix:
+    """The steps of a fine-tuning, and its samples by the shares of its tokens."""
+    text_tokens, batch = finetune.text_tokens or 0, finetune.training.batch.global_
+    whole = finetune.instruction_tokens + text_tokens
+    steps = finetune.training.steps or max(1, (finetune.training.tokens or whole) // (batch * sequence_length))
+    text = round(steps * batch * text_tokens / whole)
+    return _Mix(steps, steps * batch - text, text)
+
+
+def _corpus_of(instructions: Instructions) -> Corpus:
+    """The conversations as a corpus, whose `text` is the key of the turns."""
+    named = instructions.model_dump(exclude={"kind", "messages"})
+    match instructions.kind:
+        case "jsonl":
+            return JsonLinesCorpus(kind="jsonl", text=instructions.messages, **named)
+        case "parquet":
+            return ParquetCorpus(kind="parquet", text=instructions.messages, **named)
+        case "huggingface":
+            return HuggingFaceCorpus(kind="huggingface", text=instructions.messages, **named)
+        case "python-stdlib":
+            return StandardLibraryCorpus(kind="python-stdlib", **named)
+
+
+def _job(stage: Stage) -> TrainJob:
+    assert isinstance(stage.job, TrainJob)
+    return stage.job

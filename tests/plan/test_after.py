@@ -1,0 +1,142 @@
+"""What becomes of the student: samples of a fine-tuning, its chat format, what it starts from and what is exported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pdforge.errors import UsageError
+from pdforge.plan.chat import chat_format
+from pdforge.plan.jobs import ExportJob, TokenizeJob, TrainJob
+from pdforge.plan.model import Plan
+from pdforge.recipe.models import Finetune, PretrainedTokenizer, TrainedTokenizer
+from tests.plan.conftest import FINETUNE, TEMPLATE, MakePlans
+
+
+def job_of(plan: Plan) -> TrainJob:
+    stage = plan.stage("finetune")
+    assert stage is not None
+    assert isinstance(stage.job, TrainJob)
+    return stage.job
+
+
+def test_stages_and_what_they_need(plans: MakePlans) -> None:
+    [plan] = plans(FINETUNE, "export={}")
+    kinds = [stage.kind for stage in plan.stages]
+    assert kinds[-4:] == ["train", "tokenize-conversations", "finetune", "export"]
+    tokenize, train, conversations, finetune, export = (
+        plan.stage(kind) for kind in ("tokenize", "train", "tokenize-conversations", "finetune", "export")
+    )
+    assert all((tokenize, train, conversations, finetune, export))
+    assert conversations.needs == [tokenize.key]
+    assert conversations.shared
+    assert set(finetune.needs) == {tokenize.key, conversations.key, train.key}
+    assert export.needs == [tokenize.key, finetune.key]
+    job, trained = job_of(plan), train.job
+    assert isinstance(trained, TrainJob)
+    assert job.initial is not None
+    assert job.initial.path.endswith(f"{train.directory}/output/checkpoint/step-{trained.steps}")
+    assert isinstance(export.job, ExportJob)
+    assert export.job.student.checkpoint.endswith(f"{finetune.directory}/output/checkpoint")
+    assert export.job.student.step == job.steps
+    assert isinstance(conversations.job, TokenizeJob)
+    assert str(conversations.job.tokenizer.path).endswith(f"{tokenize.directory}/output/tokenizer.json")
+
+
+def test_samples_follow_the_token_shares(plans: MakePlans) -> None:
+    job = job_of(plans(FINETUNE)[0])
+    assert job.steps == 4000 // (4 * 64)
+    mix = job.conversations
+    assert mix is not None
+    assert (mix.sequences, mix.text_sequences) == (45, 15)
+    assert mix.text_from == 23 * 8, "behind what training has read"
+
+
+def test_epochs_need_fewer_conversations(plans: MakePlans) -> None:
+    [plan] = plans(FINETUNE, "finetune.training.epochs=4")
+    stage = plan.stage("tokenize-conversations")
+    assert stage is not None
+    assert isinstance(stage.job, TokenizeJob)
+    assert stage.job.train_sequences == 12
+    assert job_of(plan).steps == 15
+
+
+def test_text_that_training_has_read_is_not_read_again(plans: MakePlans) -> None:
+    with pytest.raises(UsageError, match=r"\d+ sequences of text .* and there are 128") as caught:
+        plans(FINETUNE, "finetune.text_tokens=32k", "finetune.instruction_tokens=0.128k")
+    assert "raise data.train_tokens to 43," in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("finetune.template='x{TEMPLATE}'", True),
+        ("finetune.instructions.bytes=200k", True),
+        ("finetune.instruction_tokens=2k", True),
+        ("finetune.text_tokens=2k", True),
+        ("finetune.training.epochs=2", True),
+        ("finetune.training.optimizer.learning_rate=0.001", True),
+        ("finetune.training.seed=3", True),
+        ("objective.temperature=3", True),
+        ("finetune.training.batch.micro=2", False),
+        ("finetune.training.checkpoint.every=3", False),
+        ("finetune.training.log_every=1", False),
+    ],
+)
+def test_identity(plans: MakePlans, override: str, changed: bool) -> None:
+    [before], [after] = plans(FINETUNE), plans(FINETUNE, override.replace("{TEMPLATE}", TEMPLATE))
+    assert (job_of(before).identity != job_of(after).identity) == changed
+
+
+def test_content_of_the_conversations_counts(plans: MakePlans, tmp_path: Path) -> None:
+    file = tmp_path / "chats.jsonl"
+    override = FINETUNE.replace("{kind: python-stdlib, bytes: 100k}", f"{{path: {file}}}")
+    file.write_text("1")
+    [before] = plans(override)
+    file.write_text("2")
+    [after] = plans(override)
+    assert before.training.identity == after.training.identity
+    assert job_of(before).identity != job_of(after).identity
+    assert before.hash != after.hash
+
+
+def finetune(**more: object) -> Finetune:
+    return Finetune.model_validate(
+        {"instructions": {"path": "c"}, "instruction_tokens": 9, "training": {"batch": {"global": 1}}, **more}
+    )
+
+
+def test_the_template_is_the_recipes_then_the_tokenizers(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    config = {"chat_template": TEMPLATE, "bos_token": {"content": "<s>"}, "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        found = chat_format(finetune(), PretrainedTokenizer(path=str(path)))
+        assert (found.template, found.bos, found.eos) == (TEMPLATE, "<s>", "</s>")
+    (tmp_path / "chat_template.jinja").write_text("x" + TEMPLATE)
+    tokenizer = PretrainedTokenizer(path=str(tmp_path))
+    assert chat_format(finetune(), tokenizer).template == "x" + TEMPLATE
+    assert chat_format(finetune(template="y" + TEMPLATE), tokenizer).template == "y" + TEMPLATE
+    several = [{"name": "tools", "template": "t"}, {"name": "default", "template": TEMPLATE}]
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": several}))
+    assert chat_format(finetune(), tokenizer).template == TEMPLATE
+    assert chat_format(finetune(), tokenizer).eos == tokenizer.separator
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "the tokenizer has no chat template"),
+        ("{% for m in messages %}", "the chat template is none: line 1"),
+        ("{{ messages[-1].content }}", "writes turn 2 of the conversation"),
+        ("{{ raise_exception('no') }}", "cannot write the conversation that begins 'One?': no"),
+    ],
+)
+def test_a_template_that_cannot_serve_is_refused_when_planning(template: str | None, message: str) -> None:
+    with pytest.raises(UsageError, match=r"^finetune\.template: ") as caught:
+        chat_format(finetune(template=template), TrainedTokenizer(kind="trained", vocabulary=300))
+    assert message in caught.value.message
+    assert caught.value.remedy
