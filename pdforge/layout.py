@@ -208,6 +208,10 @@ class RunDirectory:
         """Output of a driver that was submitted."""
         return self.path / "driver.log"
 
+    def told(self, end: int) -> Path:
+        """Present when `on_end` was called for the end of the run at that time, which is a file's, in nanoseconds."""
+        return self.path / f".told-{end}"
+
     @property
     def postmortem(self) -> Path:
         """The bundle of `pdforge postmortem`: how its attempts failed, with what they left."""

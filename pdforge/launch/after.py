@@ -6,7 +6,6 @@ that was killed cannot ask for anything, and several would ask several times.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -18,14 +17,14 @@ from pathlib import Path
 from pdforge.errors import ExitCode
 from pdforge.launch.budget import fruitless
 from pdforge.launch.exclusion import avoided_by_job, describe, excluded
+from pdforge.launch.hook import EndState, run_hook
 from pdforge.launch.join import begin, current, this_start
 from pdforge.launch.outcome import Outcome, judge
 from pdforge.launch.records import read_ranks, write_attempt
 from pdforge.launch.submission import latest_submission
-from pdforge.layout import PRIVATE, AttemptDirectory, StageDirectory
+from pdforge.layout import PRIVATE, AttemptDirectory, RunDirectory, StageDirectory
 from pdforge.stages.entry import in_array
 
-_HOOK_TIMEOUT_S = 60
 _WAIT_FOR_REQUEUE_S = 120
 
 
@@ -35,11 +34,11 @@ def main(stage: StageDirectory, code: int) -> int:
     attempt, record = current(stage) or begin(stage)  # no rank got as far as making it: a start without progress
     write_attempt(attempt, record.model_copy(update={"ended": time.time()}))
     if stage.done.exists() or (code == 0 and in_array() and _all_done(attempt)):
-        _run_hook(stage, "done")
+        _tell(stage, "done")
         return ExitCode.OK
     outcome = judge(attempt)
     if attempt.stop.exists():
-        _run_hook(stage, "stopped")
+        _tell(stage, "stopped")
         return ExitCode.STOPPED
     if record.moves:
         return _requeue(stage, code)
@@ -64,7 +63,7 @@ def _never_again(attempt: AttemptDirectory, outcome: Outcome) -> bool:
 
 def _give_up(stage: StageDirectory, why: str) -> int:
     print(f"pdforge: not started again: {why}", flush=True)
-    _run_hook(stage, "failed")
+    _tell(stage, "failed")
     return ExitCode.FINDINGS
 
 
@@ -89,20 +88,10 @@ def _requeue(stage: StageDirectory, code: int) -> int:
     return code or ExitCode.FINDINGS
 
 
-def _run_hook(stage: StageDirectory, state: str) -> None:
-    """Tell whoever wants to know: of the end of a run, which is that of its own stage, or of a failure before."""
-    submission = latest_submission(stage)
-    if submission is None or submission.profile.on_end is None:
-        return
-    own = stage.path.parent.name == Path(submission.run).name
-    if state == "done" and not own:
-        return
-    run = stage.path.parent if own else stage.path.parent.parent / submission.run
-    environment = {**os.environ, "PDFORGE_RUN": str(run), "PDFORGE_STAGE": str(stage.path), "PDFORGE_STATE": state}
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(
-            ["/bin/sh", "-c", submission.profile.on_end], env=environment, timeout=_HOOK_TIMEOUT_S, check=False
-        )
+def _tell(stage: StageDirectory, state: EndState) -> None:
+    """Call `on_end` for the run that the stage was submitted for."""
+    if submission := latest_submission(stage):
+        run_hook(submission.profile, RunDirectory(stage.root / submission.run), stage, state)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pdforge.launch import local
 from pdforge.launch.attempts import has_living_rank, high_water, request_stop, running_attempt
 from pdforge.launch.budget import fruitless
 from pdforge.launch.driver import register, registered
+from pdforge.launch.hook import EndState, run_hook
 from pdforge.launch.lock import Lock, is_locked, try_lock
 from pdforge.launch.outcome import judge, stage_failed
 from pdforge.launch.records import read_attempt
@@ -78,13 +79,32 @@ class Drive:
         stages = merged_stages(self.plans)
         with registered(self.plans, self.root):
             for number, stage in enumerate(stages):
+                if StageDirectory(self.root / stage.directory).done.exists():
+                    self._tell(stage)
+                    continue
                 try:
                     self._until_done(stage)
                 except StageFailed as error:
+                    self._tell_end(stage, "failed")
                     rest = ", ".join(later.title for later in stages[number + 1 :])
                     raise StageFailed(
                         f"{error.message}\nnot run: {rest}" if rest else error.message, remedy=error.remedy
                     ) from error
+                except Detached:
+                    raise
+                except StopRequested:
+                    self._tell_end(stage, "stopped")
+                    raise
+                self._tell_end(stage, "done")
+
+    def _tell_end(self, stage: Stage, state: EndState) -> None:
+        """Call `on_end` for the runs that end with this stage; where one failed, for all that are not done."""
+        for plan in self.plans:
+            directories = [StageDirectory(self.root / one.directory) for one in plan.stages]
+            concerned = any(one.key == stage.key for one in plan.stages)
+            if concerned if state == "done" else not all(one.done.exists() for one in directories):
+                run = RunDirectory(self.root / plan.directory)
+                run_hook(plan.profile, run, StageDirectory(self.root / stage.directory), state)
 
     def _until_done(self, stage: Stage) -> None:
         directory = StageDirectory(self.root / stage.directory)

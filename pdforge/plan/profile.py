@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from pdforge.errors import UsageError
 from pdforge.plan.hardware import GPUS
@@ -77,7 +77,7 @@ class Profile(Model):
     processes_per_node: Whole = 1
     """Processes of a stage on each node: one per GPU, or CPU processes that talk gloo."""
     gpus: tuple[int, ...] = ()
-    """Local executor: the GPUs to use, by number; empty: all that are visible."""
+    """Local executor: the GPUs to use, by number, a process on each; empty: all that are visible."""
     gpus_per_node: Whole | None = None
     """SLURM: GPUs to ask for on each node."""
     cpus_per_node: Whole | None = None
@@ -147,6 +147,23 @@ class Profile(Model):
     on_end: Text | None = None
     """Shell command that is run when a run ends, with PDFORGE_RUN, PDFORGE_STAGE and PDFORGE_STATE set."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_process_a_gpu(cls, values: Any) -> Any:
+        """Where the GPUs are listed, they say how many processes there are."""
+        if isinstance(values, dict) and values.get("gpus") and "processes_per_node" not in values:
+            return {**values, "processes_per_node": len(values["gpus"])}
+        return values
+
+    @field_validator("gpus")
+    @classmethod
+    def _a_gpu_for_each_process(cls, gpus: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if len(set(gpus)) < len(gpus):
+            raise ValueError("each GPU once")
+        if gpus and info.data.get("processes_per_node", 1) > len(gpus):
+            raise ValueError("one for each of `processes_per_node`")
+        return gpus
+
     @property
     def processes(self) -> int:
         """Processes of a training stage, on all nodes."""
@@ -185,6 +202,11 @@ class Profile(Model):
             raise UsageError(
                 f"--processes {processes} does not divide over the {self.nodes} nodes of profile {self.name!r}",
                 remedy=f"accepted: multiples of {self.nodes}",
+            )
+        if self.gpus and processes > len(self.gpus):
+            raise UsageError(
+                f"--processes {processes}: profile {self.name!r} has {len(self.gpus)} GPUs",
+                remedy=f"accepted: at most {len(self.gpus)}",
             )
         return self.model_copy(update={"processes_per_node": processes // self.nodes})
 

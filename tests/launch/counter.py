@@ -30,6 +30,7 @@ DEFAULTS = {
     "linger": False,
     "every": 1,
     "together": False,
+    "shows": (),
 }
 
 
@@ -52,6 +53,8 @@ def main(path: Path) -> int:
     if rank == 0:
         with (stage.output / "starts").open("a") as file:
             file.write(f"{step}\n")
+    if what["shows"]:
+        print(*(os.environ.get(name) for name in what["shows"]))
     print(f"rank {rank} counts from {step}")
     evidence.on_hang(tell)
     while step < what["steps"]:

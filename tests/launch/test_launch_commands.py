@@ -195,3 +195,48 @@ def test_every_command_finds_the_root_of_a_profile(folder, monkeypatch):
     assert "Everything is done already" in pdforge(folder, "resume", run.name, *there)
     assert "Everything is done already" in pdforge(folder, "resume", f"disk/{run.name}")
     assert not (folder / "runs").exists()
+
+
+def test_on_end_is_called_once_for_each_end_of_a_run(folder, counter, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    told = folder / "told"
+    hook = f'echo "$PDFORGE_STATE $(basename $PDFORGE_RUN) $(basename $PDFORGE_STAGE) $GREETING" >> {told}'
+    (folder / "clusters.yaml").write_text(f"here:\n  on_end: '{hook}'\n")
+    monkeypatch.setenv("GREETING", "hello")
+
+    def ends() -> list[list[str]]:
+        lines = [line.split() for line in told.read_text().splitlines()]
+        told.unlink()
+        return [[state, run.rpartition("-")[0], *rest] for state, run, *rest in lines]
+
+    command = ("run", "count.yaml", "--cluster", "here", "--retry")
+    counter(**{"count-b": {"steps": 10_000, "fail_rank": 0, "fail_at": 2}})
+    pdforge(folder, *command, code=1)
+    assert ends() == [["done", "count-a", "train", "hello"], ["failed", "count-b", "train", "hello"]]
+
+    counter(**{"count-b": {"steps": 10_000}})
+    process = start(folder, *command)
+    assert wait_for(lambda: runs(folder)["b"]["state"] == "running")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert ends() == [["stopped", "count-b", "train", "hello"]]
+
+    counter()
+    pdforge(folder, *command)
+    assert ends() == [["done", "count-b", "train", "hello"]]
+    pdforge(folder, *command)
+    assert not told.exists(), "nothing has ended"
+
+
+def test_the_profile_chooses_the_gpus_that_each_rank_sees(folder, counter, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    (folder / "clusters.yaml").write_text("two: {device: cuda, gpus: [5, 3], environment: {NCCL_DEBUG: WARN}}\n")
+    counter(train={"shows": ["CUDA_VISIBLE_DEVICES", "LOCAL_RANK", "NCCL_DEBUG"]})
+    pdforge(folder, "run", "count.yaml", "-v", "a", "--cluster", "two")
+    (train,) = (folder / "runs").glob("count-a-*/train")
+    shown = [(train / f"attempts/0001/rank{rank}.log").read_text().splitlines()[0] for rank in (0, 1)]
+    assert shown == ["5,3 0 WARN", "5,3 1 WARN"], "a process for each GPU, which takes the one of its local rank"
+    (folder / "clusters.yaml").write_text("two: {device: cuda, gpus: [5, 3], processes_per_node: 3}\n")
+    refused = pdforge(folder, "run", "count.yaml", "-v", "b", "--cluster", "two", code=1)
+    assert "clusters.yaml:1:21" in refused, refused
+    assert "one for each of `processes_per_node`" in refused
