@@ -67,17 +67,19 @@ def submit_command(
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415
     from pdforge.launch.saved import find_saved, last_saved  # noqa: PLC0415
     from pdforge.plan.advice import advice  # noqa: PLC0415
+    from pdforge.plan.clusters import profile_root  # noqa: PLC0415
     from pdforge.plan.runnable import require_runnable  # noqa: PLC0415
 
     os.umask(PRIVATE)
     storage = root_of(targets or [], root, cluster or "local")
     if not targets:
-        targets = [last_saved(storage)]
-        _confirm(f"No recipe is named; the plan that was saved last is {targets[0]}.", yes=yes)
+        targets = [last_saved([storage, root_of([], root)])]
+        _confirm(f"No recipe is named; the plan that was saved last is {targets[0]}.", yes=yes or dry_run)
     saved = find_saved(targets[0]) if len(targets) == 1 else None
     if saved:
-        storage = Path(saved.root)
-        plans = _reviewed(saved, cluster, processes, yes=yes)
+        elsewhere = profile_root(cluster) if cluster and cluster != saved.cluster else None
+        storage = storage_root(root, elsewhere) if root or elsewhere else Path(saved.root)
+        plans = _reviewed(saved, cluster, processes, storage, yes=yes or dry_run)
     else:
         plans = find_targets(
             targets,
@@ -98,29 +100,30 @@ def submit_command(
     _submit_here(plans, storage, retry=retry, as_json=as_json)
 
 
-def _reviewed(saved: SavedPlan, cluster: str | None, processes: int | None, *, yes: bool) -> list[Plan]:
+def _reviewed(saved: SavedPlan, cluster: str | None, processes: int | None, root: Path, *, yes: bool) -> list[Plan]:
     """The plans of a saved plan, if the same would be planned now; for another cluster after showing what differs."""
     from pdforge.launch.find import find_targets  # noqa: PLC0415 - as above
     from pdforge.launch.saved import drift  # noqa: PLC0415
 
-    def plan_now(cluster: str, processes: int | None) -> list[Plan]:
+    def plan_now(root: Path, cluster: str, processes: int | None) -> list[Plan]:
         return find_targets(
             [saved.recipe],
-            Path(saved.root),
+            root,
             variants=saved.variants,
             overrides=saved.overrides,
             cluster=cluster,
             processes=processes,
         )
 
-    if lines := drift(saved, plan_now(saved.cluster, saved.processes)):
+    if lines := drift(saved, plan_now(Path(saved.root), saved.cluster, saved.processes)):
         raise UsageError("what was planned has changed since:\n  " + "\n  ".join(lines), remedy="plan and review again")
     if (cluster or saved.cluster, processes or saved.processes) == (saved.cluster, saved.processes):
         return saved.plans
-    plans = plan_now(cluster or saved.cluster, processes or (None if cluster else saved.processes))
+    plans = plan_now(root, cluster or saved.cluster, processes or (None if cluster else saved.processes))
+    moved = [f"root: {saved.root} → {root}"] if str(root) != saved.root else []
     _confirm(
         f"Planned for {saved.cluster}; for {cluster or saved.cluster} it differs:\n  "
-        + "\n  ".join(drift(saved, plans)),
+        + "\n  ".join([*moved, *drift(saved, plans)]),
         yes=yes,
     )
     return plans
@@ -157,6 +160,10 @@ def _submit_to_slurm(plans: list[Plan], root: Path, *, dry_run: bool, as_json: b
             for stage in stages
         ]
         typer.echo(json.dumps({"stages": rows, "runs": [str(run) for run in runs]}, indent=1))
+        return
+    if all(stage.state == "done" for stage in stages):
+        typer.echo("Everything is done already.\n")
+        _print_commands(runs, root, only=("report",))
         return
     width = max(len(stage.title) for stage in stages)
     for stage in stages:

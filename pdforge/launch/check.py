@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -52,9 +52,12 @@ def _secrets(profile: Profile) -> list[Check]:
 
 def _root(root: Path) -> Check:
     there = next(path for path in (root, *root.parents) if path.exists())
-    if os.access(there, os.W_OK):
-        return Check("root", "ok", f"{root} can be written from here")
-    return Check("root", "missing", f"{root} cannot be written", "choose another: `root:` in the profile, or --root")
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        remedy = "choose another: `root:` in the profile, or --root"
+        return Check("root", "missing", f"{root} cannot be written: {error.strerror}", remedy)
+    return Check("root", "ok", f"{root} can be written from here")
 
 
 def _local(profile: Profile) -> list[Check]:
@@ -69,9 +72,12 @@ def _local(profile: Profile) -> list[Check]:
 
 
 def _partition(profile: Profile) -> Check:
-    if profile.partition:
-        return Check("partition", "ok", profile.partition)
     said = _run(["sinfo", "-h", "-o", "%P"]).stdout.split()
+    if profile.partition:  # or several, of which sbatch takes one
+        known = {name.rstrip("*") for name in said}
+        if unknown := [name for name in profile.partition.split(",") if said and name not in known]:
+            return Check("partition", "missing", f"there is no {unknown[0]}", f"one of {', '.join(sorted(known))}")
+        return Check("partition", "ok", profile.partition)
     default = next((name.rstrip("*") for name in said if name.endswith("*")), None)
     if default:
         return Check("partition", "ok", f"{default} (the scheduler's default)")

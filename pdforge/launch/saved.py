@@ -61,25 +61,25 @@ def find_saved(target: str) -> SavedPlan | None:
         raise UsageError(f"{file} is damaged or of another version of pdforge", remedy="plan again") from error
 
 
-def last_saved(root: Path) -> str:
-    """The folder of the plan that was saved last for this storage root.
+def last_saved(roots: Sequence[Path]) -> str:
+    """The folder of the plan that was saved last for one of these storage roots.
 
     Raises:
         UsageError: there is none.
     """
-    folder = read_json(last_plan(root))
-    if not isinstance(folder, str) or not saved_plan(Path(folder)).is_file():
-        raise UsageError(
-            f"no recipe is named, and no plan was saved for {root}",
-            remedy="name a recipe, or save a plan: `pdforge plan RECIPE --out DIR`",
-        )
-    return folder
+    notes = [note for root in dict.fromkeys(roots) if (note := last_plan(root)).is_file()]
+    for folder in map(read_json, sorted(notes, key=lambda note: note.stat().st_mtime, reverse=True)):
+        if isinstance(folder, str) and saved_plan(Path(folder)).is_file():
+            return folder
+    raise UsageError(
+        f"no recipe is named, and no plan was saved for {' or '.join(map(str, dict.fromkeys(roots)))}",
+        remedy="name a recipe, or save a plan: `pdforge plan RECIPE --out DIR`",
+    )
 
 
 def drift(saved: SavedPlan, plans: Sequence[Plan]) -> list[str]:
     """What differs between a saved plan and the same planned now: the code, fields of recipe, profile and stages."""
-    before = dict(_leaves([plan.model_dump(mode="json") for plan in saved.plans]))
-    after = dict(_leaves([plan.model_dump(mode="json") for plan in plans]))
+    before, after = _fields(saved.plans), _fields(plans)
     lines = [
         f"{place}: {before.get(place, 'absent')} → {after.get(place, 'absent')}"
         for place in dict.fromkeys([*before, *after])
@@ -88,6 +88,14 @@ def drift(saved: SavedPlan, plans: Sequence[Plan]) -> list[str]:
     if saved.code != (code := code_now()):
         lines.insert(0, f"pdforge's code: {saved.code} → {code}")
     return [*lines[:_MOST_LINES], *([f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else [])]
+
+
+def _fields(plans: Sequence[Plan]) -> dict[str, str]:
+    """Every field of the plans, by its place; of several, below the name of the variant."""
+    fields: dict[str, str] = {}
+    for plan in plans:
+        fields.update(_leaves(plan.model_dump(mode="json"), (plan.variant or plan.name) if len(plans) > 1 else ""))
+    return fields
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

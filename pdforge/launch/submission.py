@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,10 +53,14 @@ def describe_submitter() -> str:
 
 def latest_submission(stage: StageDirectory) -> Submission | None:
     """The submission that counts; None where the stage was never given to a scheduler."""
+    return next(submissions(stage), None)
+
+
+def submissions(stage: StageDirectory) -> Iterator[Submission]:
+    """All submissions of the stage, newest first, as far as they can be read."""
     for file in sorted(stage.submissions.glob("[0-9]*.json"), reverse=True):
         with contextlib.suppress(OSError, ValueError, ValidationError):
-            return Submission.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    return None
+            yield Submission.model_validate(json.loads(file.read_text(encoding="utf-8")))
 
 
 def claim(stage: StageDirectory, submission: Submission) -> bool:

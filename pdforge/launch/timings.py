@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pdforge.heartbeat import PHASES, Phase
 from pdforge.launch.records import AttemptRecord, read_attempt, read_ranks, read_record
-from pdforge.launch.submission import latest_submission
+from pdforge.launch.submission import submissions
 from pdforge.layout import AttemptDirectory, StageDirectory, write_json
 
 SCHEDULER = "scheduler"
@@ -79,8 +79,8 @@ def _requested(attempt: AttemptDirectory, record: AttemptRecord) -> float | None
     if record.executor == "local":
         return record.started
     if not record.restart:
-        submission = latest_submission(attempt.stage)
-        return submission.submitted if submission and submission.submitted <= record.started else None
+        times = [submission.submitted for submission in submissions(attempt.stage)]
+        return max((time for time in times if time <= record.started), default=None)
     for earlier in reversed(attempt.stage.all_attempts()):
         before = read_attempt(earlier)
         if earlier.number < attempt.number and before and before.job == record.job:

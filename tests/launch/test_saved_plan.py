@@ -15,7 +15,8 @@ PLAN_FILE = "saved-plan.json"
 
 
 def pdforge(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "PDFORGE_ROOT": str(folder / "runs")}
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config")}
+    environment.pop("PDFORGE_ROOT", None)
     return subprocess.run(
         [sys.executable, "-m", "pdforge", *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
@@ -59,14 +60,21 @@ def test_drift_of_recipe_profile_and_code_is_refused_with_the_difference(folder)
 
 
 def test_without_a_recipe_the_last_saved_plan_is_shown_and_confirmed(folder):
-    refused = pdforge("submit", "--dry-run", folder=folder)
+    refused = pdforge("submit", folder=folder)
     assert refused.returncode == 2
     assert "the plan that was saved last is" in refused.stderr
     assert "add --yes" in refused.stderr
-    done = pdforge("submit", "--yes", "--cluster", "one", "--dry-run", folder=folder)
+    assert not list((folder / "runs").glob("tiny-*"))
+    done = pdforge("submit", "--cluster", "one", "--dry-run", folder=folder)  # asks nothing: it does nothing
     assert done.returncode == 0, done.stderr
     assert "profile.nodes: 2 → 1" in done.stderr
     assert "#SBATCH --nodes=1" in done.stdout
+    (folder / "clusters.yaml").write_text(f"one: {{executor: slurm, root: {folder}/disk}}\n")
+    assert "has changed" not in pdforge("plan", "recipe.yaml", "--out", "again", folder=folder).stderr
+    done = pdforge("submit", "--cluster", "one", "--dry-run", folder=folder)
+    assert "Planned for local; for one it differs" in done.stderr
+    assert f"root: {folder}/runs → {folder}/disk" in done.stderr, "where that profile keeps its runs"
+    assert f"#SBATCH --chdir={folder}/disk/" in done.stdout
 
 
 def test_without_a_recipe_and_a_plan_there_is_nothing_to_submit(tmp_path):

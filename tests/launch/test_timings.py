@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from pdforge.heartbeat import PHASES, Phase
-from pdforge.launch.records import AttemptRecord, write_attempt
+from pdforge.launch.records import AttemptRecord, read_attempt, write_attempt
+from pdforge.launch.submission import Submission, claim
 from pdforge.launch.timings import Timeline, stage_timings, write_timeline
 from pdforge.layout import StageDirectory
+from pdforge.plan.profile import Profile
 
 
 def attempt(stage: StageDirectory, number: int, started: float, ended: float | None, ends: dict[Phase, float]) -> None:
@@ -38,6 +40,19 @@ def test_from_the_requeue_to_the_first_new_step(tmp_path: Path) -> None:
     assert second.total == pytest.approx(38.5)
     assert (killed.requested, killed.seconds) == (None, {"imports": 9.0}), "the node died: nobody saw when"
     assert (last.seconds["first step"], last.total) == (6.0, 25.0)
+
+
+def test_each_start_counts_from_its_own_submission(tmp_path: Path) -> None:
+    stage = StageDirectory(tmp_path)
+    profile = Profile(name="s", executor="slurm")
+    for number, when in ((1, 90.0), (2, 300.0)):
+        claim(stage, Submission(number=number, job=str(number), profile=profile, run="r", submitted=when, by="me@here"))
+    for number, started in ((1, 100.0), (2, 310.0)):
+        attempt(stage, number, started, started + 50, {"first step": started + 5})
+        record = read_attempt(stage.attempt(number))
+        assert record is not None
+        write_attempt(stage.attempt(number), record.model_copy(update={"restart": 0, "job": str(number)}))
+    assert [timing.requested for timing in stage_timings(stage)] == [90.0, 300.0]
 
 
 def test_a_damaged_record_hides_no_other(tmp_path: Path) -> None:
