@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,7 @@ def read_override(text: str) -> Mapping:
     """
     name, equals, value = text.partition("=")
     name = name.strip()
-    if not equals or not FIELD.fullmatch(name):
+    if not equals or not re.fullmatch(FIELD, name):
         raise UsageError(f"--set {text!r} is not FIELD=VALUE", remedy="for example --set objective.temperature=2")
     top = name.split(".")[0]
     if top in COMPOSITION:

@@ -43,7 +43,10 @@ class _Generator(GenerateJsonSchema):
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         inner = super().function_before_schema(schema)
         pattern = _TEXTS.get(schema["function"]["function"])
-        return {"anyOf": [inner, {"type": "string", "pattern": pattern}]} if pattern else inner
+        if not pattern:
+            return inner
+        bounds = {key: inner.pop(key) for key in _BOUNDS.values() if key in inner}
+        return {"anyOf": [inner, {"type": "string", "pattern": pattern}], **bounds}
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         result = super().model_schema(schema)

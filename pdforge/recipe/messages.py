@@ -63,13 +63,14 @@ def _diagnose(items: list[tuple[Site, Any]], root: Node) -> Diagnostic:
             return _unknown_kind(at, root)
         case "union_tag_not_found":
             return _no_kind(at, root)
-    path, place, _ = locate(root, at.path)
+    path, place, node = locate(root, at.path)
+    value = node.value if path == at.path and isinstance(node, Scalar) else item["input"]
     name = path[-1] if path and isinstance(path[-1], str) else dotted(path[-2:])
     if at.shape.models:
         accepted = f"a mapping with {_listed(_keys(at.shape))}"
     else:
         accepted = " or ".join(dict.fromkeys(_must_be(i) for _, i in items))
-    message = f"{name or 'the recipe'} is {quote(item['input'])}; it must be {accepted}"
+    message = f"{name or 'the recipe'} is {quote(value)}; it must be {accepted}"
     return _error("PD005", message, place, _help(at, item), dotted(path))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import Discriminator, Tag
 from pydantic.fields import FieldInfo
@@ -21,15 +22,14 @@ COMPOSITION = ("extends", "variants", "sweep")
 """Keys at the top of a file that say how recipes are made of it, and are part of none."""
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What may stand at a place: a model, one of several told apart by `discriminator`, items, or a scalar."""
 
     models: tuple[type[Model], ...] = ()
     discriminator: str | None = None
     item: Any = None
     """Type of what a list or a mapping with keys of any name holds."""
-    forms: dict[str, Shape] = field(default_factory=dict)
+    forms: Mapping[str, Shape] = MappingProxyType({})
     """By label, where values of several forms are told apart by looking at them (a number or a mapping)."""
 
     def member(self, tag: object) -> Shape:
@@ -95,8 +95,7 @@ def field_shape(info: FieldInfo) -> Shape:
     return shape_of(info.annotation, info.discriminator if isinstance(info.discriminator, str) else None)
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """Where a validation error is: its path without pydantic's labels, the model around it and what may stand there."""
 
     path: FieldPath

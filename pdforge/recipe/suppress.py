@@ -10,7 +10,8 @@ from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.recipe.reader import Document
 from pdforge.recipe.rules import PLANNING, RULES
 
-_COMMENT = re.compile(r"(?:^|\s)#\s*pdforge:\s*ignore\b(?P<codes>\[[^\]]*\])?\s*(?P<reason>.*)$")
+# text, not compiled: most recipes have no such comment
+_COMMENT = r"(?:^|\s)#\s*pdforge:\s*ignore\b(?P<codes>\[[^\]]*\])?\s*(?P<reason>.*)$"
 _FORM = "write `# pdforge: ignore[CODE] because REASON`"
 
 
@@ -31,7 +32,7 @@ class Suppressions:
         result = cls()
         for document in documents:
             for number, line in enumerate(document.text.splitlines(), 1):
-                if "pdforge:" in line and (match := _COMMENT.search(line)):
+                if "pdforge:" in line and (match := re.search(_COMMENT, line)):
                     result._add(match, Place(document.name, number, match.start("codes") + 1))
         return result
 

@@ -132,7 +132,7 @@ def _seeds(entry: Entry) -> list[Change]:
 
 
 def _change(field: str, key: Place, value: Node) -> Mapping:
-    if not FIELD.fullmatch(field) or field.split(".", maxsplit=1)[0] in COMPOSITION:
+    if not re.fullmatch(FIELD, field) or field.split(".", maxsplit=1)[0] in COMPOSITION:
         raise _error(f"a sweep cannot set {field!r}", key, "name a field, such as objective.temperature")
     return nested(field, Entry(key, value))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,8 +10,8 @@ from pdforge.diagnostics import Place
 FieldPath = tuple[str | int, ...]
 """Keys and list indices from the root: `("objective", "alpha", "peak")`."""
 
-FIELD = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
-"""How a field is named in `--set` and in a sweep: `objective.alpha.peak`."""
+FIELD = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
+"""Pattern: how a field is named in `--set` and in a sweep: `objective.alpha.peak`."""
 
 
 class Scalar(NamedTuple):

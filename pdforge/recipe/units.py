@@ -6,10 +6,12 @@ A validator's ValueError says what would be accepted: it completes `it must be â
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
+from pydantic_core import CoreSchema, core_schema
 
 LARGEST_COUNT = 2**63 - 1
 """Counts are stored and compared as 64-bit integers."""
@@ -131,22 +133,35 @@ def check_name(value: str) -> str:
     return value
 
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+class _Read:
+    """Annotation of a number: how it is read, then its type with its bounds.
+
+    `BeforeValidator` and `Field` say the same, and pydantic works them out again for each of a hundred fields.
+    """
+
+    def __init__(self, read: Callable[[Any], Any], number: CoreSchema) -> None:
+        self.schema = core_schema.no_info_before_validator_function(read, number)
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> CoreSchema:
+        return self.schema.copy()
+
+
+Count = Annotated[int, _Read(parse_count, core_schema.int_schema(gt=0))]
 """A positive count of tokens or sequences."""
 
-Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+Seed = Annotated[int, _Read(parse_count, core_schema.int_schema(ge=0))]
 """A seed of a random generator."""
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Size = Annotated[int, _Read(parse_size, core_schema.int_schema(gt=0))]
 """A number of bytes."""
 
-Duration = Annotated[int, BeforeValidator(parse_duration), Field(gt=0)]
+Duration = Annotated[int, _Read(parse_duration, core_schema.int_schema(gt=0))]
 """A number of seconds."""
 
-Fraction = Annotated[float, BeforeValidator(parse_fraction), Field(ge=0, le=1)]
+Fraction = Annotated[float, _Read(parse_fraction, core_schema.float_schema(ge=0, le=1, allow_inf_nan=False))]
 """A number in [0, 1], or a percentage."""
 
-Real = Annotated[float, BeforeValidator(refuse_truth_value)]
+Real = Annotated[float, _Read(refuse_truth_value, core_schema.float_schema(allow_inf_nan=False))]
 """A number; never a truth value."""
 
 Flag = Annotated[bool, Field(strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pdforge.recipe.rules import batch, distillation, evaluation, online, parallelism, provenance, shape
 from pdforge.recipe.rules.language import LANGUAGE
 from pdforge.recipe.rules.planning import PLANNING
-from pdforge.recipe.rules.registry import RULES, Finding, Rule, Topic, check
+from pdforge.recipe.rules.registry import RULES, Finding, Topic, check
 
 TOPICS: dict[str, Topic] = {**LANGUAGE, **dict(sorted(RULES.items())), **PLANNING}
 """Everything that has a code, for `explain`."""
@@ -20,7 +20,6 @@ __all__ = [
     "RULES",
     "TOPICS",
     "Finding",
-    "Rule",
     "Topic",
     "batch",
     "check",

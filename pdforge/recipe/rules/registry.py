@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from pdforge.diagnostics import Diagnostic, Severity
@@ -25,25 +24,19 @@ class Finding(NamedTuple):
 Check = Callable[[Recipe], Iterator[Finding]]
 
 
-@dataclass(frozen=True)
-class Topic:
-    """Something that a diagnostic's code stands for."""
+class Topic(NamedTuple):
+    """Something that a diagnostic's code stands for; a rule, where it has a check."""
 
     code: str
     severity: Severity
     title: str
     explanation: str
     """One paragraph: why, and what says so."""
+    check: Check | None = None
+    """Finds it in a whole, well-typed recipe."""
 
 
-@dataclass(frozen=True)
-class Rule(Topic):
-    """A topic that is checked on a whole, well-typed recipe."""
-
-    check: Check
-
-
-RULES: dict[str, Rule] = {}
+RULES: dict[str, Topic] = {}
 """Every rule by its code. A code is never given to another rule."""
 
 
@@ -53,7 +46,7 @@ def rule(code: str, severity: Severity, title: str) -> Callable[[Check], Check]:
     def register(check: Check) -> Check:
         assert code not in RULES, f"{code} is taken"
         assert check.__doc__, f"{code} is not explained"
-        RULES[code] = Rule(code, severity, title, " ".join(check.__doc__.split()), check)
+        RULES[code] = Topic(code, severity, title, " ".join(check.__doc__.split()), check)
         return check
 
     return register
@@ -71,5 +64,6 @@ def check(recipe: Recipe, tree: Node) -> list[Diagnostic]:
             finding.field,
         )
         for each in RULES.values()
+        if each.check is not None
         for finding in each.check(recipe)
     ]
