@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pdforge.launch.records import read_attempt
-from tests.slurm.conftest import Cluster, User, can_account, wait_for
+from tests.slurm.harness import Cluster, User, can_account, wait_for
 
 
 def kill_the_node_of(user: User, cluster: Cluster, step: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from pdforge.launch.submission import latest_submission
 from pdforge.layout import StageDirectory
-from tests.slurm.conftest import User
+from tests.slurm.harness import User
 
 KILLED = """\
 import os, signal, sys
