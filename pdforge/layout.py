@@ -194,6 +194,11 @@ class RunDirectory:
         return self.path / "plan.json"
 
     @property
+    def page(self) -> Path:
+        """The figures of its plan (`pdforge.plan.page.PlanPage`) as they were when it was first started."""
+        return self.path / "page.json"
+
+    @property
     def code(self) -> Path:
         """The pdforge packages that jobs of the run were submitted with, each below the hash of its content."""
         return self.path / "code"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import NoReturn
 
-COMMANDS = ("validate", "show", "explain", "recipes", "new", "schema", "diff")
+COMMANDS = ("validate", "show", "explain", "recipes", "new", "schema", "diff", "plan")
 """Commands that start no threads and leave nothing to functions that run at the end of a process."""
 
 _COLLECT_AFTER = 50_000

@@ -56,6 +56,10 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write every form, and the curves, into this folder.")
 ]
 
+PlanVsActualOption = Annotated[
+    bool, typer.Option("--plan-vs-actual", help="Show what the plan expected beside what happened.")
+]
+
 
 def report_command(
     sources: SourcesArgument,
@@ -69,6 +73,7 @@ def report_command(
     output: FormOption = Form.TEXT,
     as_json: JsonOption = False,
     out: OutOption = None,
+    beside: PlanVsActualOption = False,
 ) -> None:
     """Compare runs: held-out loss, accuracies, differences from a baseline with their noise, and curves.
 
@@ -78,13 +83,16 @@ def report_command(
     pdforge report quickstart
     pdforge report mine.yaml --baseline lm --format markdown
     pdforge report mine.yaml --out results/ && pdforge report results/report.json
+    pdforge report RUN --plan-vs-actual
     ```
     """
+    selection = {"variants": variant or (), "overrides": overrides or (), "processes": processes}
+    if beside:
+        _print_beside(sources, root, cluster, as_json=as_json or output is Form.JSON, **selection)
+        return
     from pdforge.report.compare import Comparison  # noqa: PLC0415 - keeps `--help` quick
 
-    results, folder, title = _read(
-        sources, root, cluster, variants=variant or (), overrides=overrides or (), processes=processes
-    )
+    results, folder, title = _read(sources, root, cluster, **selection)
     comparison = Comparison(results, baseline)
     form = Form.JSON if as_json else output
     if out is not None:
@@ -116,6 +124,20 @@ def _read(
     plans = find_targets(sources, storage, cluster=cluster, **selection)
     names = [plan.name for plan in plans]
     return gather(plans, storage), report_directory(storage, names), _title(names)
+
+
+def _print_beside(sources: Sequence[str], root: Path | None, cluster: str, *, as_json: bool, **selection: Any) -> None:
+    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - as above
+    from pdforge.report.plan_vs_actual import plan_vs_actual, table_of, to_json  # noqa: PLC0415
+
+    storage = root_of(sources, root, cluster)
+    plans = find_targets(sources, storage, cluster=cluster, **selection)
+    found = {plan.directory: plan_vs_actual(plan, storage) for plan in plans}
+    if as_json:
+        typer.echo(to_json(found))
+        return
+    for number, (run, rows) in enumerate(found.items()):
+        typer.echo(("\n" if number else "") + (f"{run}\n{table_of(rows)}" if rows else f"{run}: nothing is done yet"))
 
 
 def _title(names: Sequence[str]) -> str:

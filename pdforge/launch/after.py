@@ -23,6 +23,7 @@ from pdforge.launch.outcome import Outcome, judge
 from pdforge.launch.records import read_ranks, write_attempt
 from pdforge.launch.submission import latest_submission
 from pdforge.layout import PRIVATE, AttemptDirectory, RunDirectory, StageDirectory
+from pdforge.plan.measured import keep_measured
 from pdforge.stages.entry import in_array
 
 _WAIT_FOR_REQUEUE_S = 120
@@ -34,6 +35,8 @@ def main(stage: StageDirectory, code: int) -> int:
     attempt, record = current(stage) or begin(stage)  # no rank got as far as making it: a start without progress
     write_attempt(attempt, record.model_copy(update={"ended": time.time()}))
     if stage.done.exists() or (code == 0 and in_array() and _all_done(attempt)):
+        if submission := latest_submission(stage):
+            keep_measured(stage, stage.path.parent.parent, submission.profile)
         _tell(stage, "done")
         return ExitCode.OK
     outcome = judge(attempt)

@@ -18,8 +18,10 @@ from pdforge.launch.lock import Lock, is_locked, try_lock
 from pdforge.launch.outcome import judge, stage_failed
 from pdforge.launch.records import read_attempt
 from pdforge.launch.status import StageStatus, stage_status
-from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically
+from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically, write_json
+from pdforge.plan.measured import keep_measured
 from pdforge.plan.model import Plan, Stage, merged_stages
+from pdforge.plan.profile import Profile
 
 PERIOD_S = 0.2
 
@@ -118,6 +120,7 @@ class Drive:
                         continue
                     attempt, running = self._start(stage, directory, lock)
                 self._watch(stage, attempt, running)
+                keep_measured(directory, self.root, self._profile(stage))
             elif theirs := running_attempt(directory):
                 self._watch(stage, theirs, _Theirs(theirs))
             else:
@@ -137,7 +140,7 @@ class Drive:
             write_stage = compile_stage
         write_stage(stage, self.root)
         register([RunDirectory(self.root / plan.directory) for plan in self.plans])
-        profile = next(plan.profile for plan in self.plans if stage.key in {one.key for one in plan.stages})
+        profile = self._profile(stage)
         return local.start(
             directory,
             stage.processes,
@@ -146,6 +149,10 @@ class Drive:
             stalls_after=profile.watchdog.of(stage.kind),
             environment=profile.local_environment,
         )
+
+    def _profile(self, stage: Stage) -> Profile:
+        """The profile of the first run that has the stage."""
+        return next(plan.profile for plan in self.plans if stage.key in {one.key for one in plan.stages})
 
     def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
         """Wait for the end of an attempt, passing on what the user asks for."""
@@ -180,18 +187,21 @@ class _Theirs:
 
 
 def write_runs(plans: Sequence[Plan], root: Path) -> None:
-    """Write `recipe.yaml` and `plan.json` of every run.
+    """Write `recipe.yaml` and `plan.json` of every run, and `page.json`, once: what was expected before it began.
 
     Raises:
         EnvironmentFault: the storage root cannot be written.
     """
-    from pdforge.recipe.load import dump_recipe  # noqa: PLC0415 - the YAML library: not for `status` and `logs`
+    from pdforge.plan.make_page import make_page  # noqa: PLC0415 - not for `status` and `logs`
+    from pdforge.recipe.load import dump_recipe  # noqa: PLC0415
 
     for plan in plans:
         run = RunDirectory(root / plan.directory)
         try:
             write_atomically(run.recipe, dump_recipe(plan.recipe))
             write_atomically(run.plan, plan.model_dump_json(indent=1) + "\n")
+            if not run.page.exists():
+                write_json(run.page, make_page([plan], root).to_json())
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write below {root}: {error.strerror}", remedy="choose another --root"

@@ -80,7 +80,7 @@ class AfterTraining:
             validation_sequences=validation,
             seed=data.seed,
         )
-        job = TokenizeJob(
+        job = TokenizeJob.model_construct(
             kind="tokenize-conversations",
             identity=identity,
             title="tokenize conversations",
@@ -110,7 +110,7 @@ class AfterTraining:
         text_from = min(train.steps * train.training.batch.global_, self.run.train_sequences)
         self._require_text(text_from, mix.text)
         directory = f"{self.run.directory}/{FINETUNE}"
-        job = TrainJob(
+        job = TrainJob.model_construct(
             kind="finetune",
             identity=identities.finetune_identity(
                 recipe.finetune.training,
@@ -152,7 +152,7 @@ class AfterTraining:
             return None
         student = _job(self.student)
         directory = f"{self.run.directory}/{EXPORT}"
-        job = ExportJob(
+        job = ExportJob.model_construct(
             identity=identities.export_identity(export, student=student.identity),
             title=f"export {self.run.loaded.variant or self.recipe.recipe}",
             student=ModelSource(

@@ -110,7 +110,7 @@ class _Builder:
             self.train,
             *self.after.stages,
         ]
-        return Plan(
+        return Plan.model_construct(
             name=self.recipe.recipe,
             variant=self.loaded.variant,
             hash=self.hash,
@@ -133,7 +133,7 @@ class _Builder:
             train_sequences=self.train_sequences,
             validation_sequences=validation,
         )
-        job = TokenizeJob(
+        job = TokenizeJob.model_construct(
             identity=identity,
             title="tokenize",
             corpus=[corpus],
@@ -169,7 +169,7 @@ class _Builder:
         identity = identities.teacher_identity(
             teacher.model.architecture, training, steps=steps, tokens=self.tokenize.identity
         )
-        job = TrainJob(
+        job = TrainJob.model_construct(
             kind="pretrain-teacher",
             identity=identity,
             title="pretrain teacher",
@@ -238,7 +238,7 @@ class _Builder:
             columns=columns,
             from_step=from_step,
         )
-        job = CaptureJob(
+        job = CaptureJob.model_construct(
             identity=identity,
             title="capture logits",
             teacher=source,
@@ -264,7 +264,7 @@ class _Builder:
     def train(self) -> Stage:
         recipe, capture = self.recipe, self.capture
         directory = f"{self.directory}/{TRAIN}"
-        job = TrainJob(
+        job = TrainJob.model_construct(
             kind="train",
             identity=self.train_identity,
             title=f"train {self.loaded.variant or recipe.recipe}",

@@ -29,7 +29,7 @@ _CALIBRATION_OF_TABLES = 65536
 
 
 class _Job(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     identity: str
     """Identity of the stage."""
@@ -56,7 +56,7 @@ class TokenizeJob(_Job):
 class ModelSource(BaseModel):
     """A torchtitan checkpoint and the shape it has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     architecture: Architecture
     vocabulary: int
@@ -69,7 +69,7 @@ class ModelSource(BaseModel):
 class HuggingFaceSource(BaseModel):
     """A causal language model of the Hugging Face hub, or a local directory in its format."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     path: str
     revision: str | None
@@ -83,7 +83,7 @@ class HuggingFaceSource(BaseModel):
 class InitialWeights(BaseModel):
     """Weights that a training starts from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["huggingface", "torchtitan"]
     path: str

@@ -15,7 +15,7 @@ from pdforge.plan.estimate import flops_per_token
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, TrainJob
 from pdforge.plan.measured import Measured, read_measured, store_of
 from pdforge.plan.memory import Memory, capture_memory, training_memory
-from pdforge.plan.model import Plan, Stage, merged_stages
+from pdforge.plan.model import Plan, Stage, StageFigures, merged_stages
 from pdforge.plan.page import UNTIMED, Batch, Finding, Model, Place, PlanPage, Run, Step, Total
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import logit_store_line
@@ -116,7 +116,7 @@ class _Context:
         return store_figures(job, StageDirectory(self.root / stage.directory), known)
 
     def step(self, stage: Stage) -> Step:
-        figures, job, profile = self.figures[stage.key], stage.job, self.profile
+        figures, job, profile = self.figures.get(stage.key, StageFigures()), stage.job, self.profile
         duration = estimate_duration(stage, figures.tokens, profile, self.measured)
         store = self.stores[job.output] if isinstance(job, CaptureJob) else None
         checkpoints = checkpoint_figures(job) if isinstance(job, TrainJob) else None
@@ -213,9 +213,9 @@ def _models(plans: Sequence[Plan]) -> tuple[Model, ...]:
             elif source is not None:
                 rows[_model("teacher", "teacher", source)] = None
     for plan in plans:
-        job = plan.training.job
-        assert isinstance(job, TrainJob)
-        rows[_model("student", plan.label, job)] = None
+        for stage in plan.stages:
+            if stage.kind == "train" and isinstance(stage.job, TrainJob):
+                rows[_model("student", plan.label, stage.job)] = None
     return tuple(rows)
 
 

@@ -6,6 +6,7 @@ so that nobody waits for a lock, and kept when runs and stores are deleted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Measured(BaseModel):
     overhead: float | None = None
     """What of `seconds` was not spent on tokens: start, held-out loss, saving."""
     peak_memory: int | None = None
-    """Bytes that the allocator of one GPU held at most."""
+    """Bytes of one GPU that tensors took at most."""
     entries: float | None = None
     """Kept entries a position of a logit store."""
     bytes_an_entry: float | None = None
@@ -106,19 +107,21 @@ def read_measured(root: Path) -> list[Measured]:
     return sorted(found, key=lambda each: each.finished)
 
 
-def record(stage: StageDirectory, root: Path, profile: Profile) -> Measured | None:
-    """Keep what a finished stage measured on a profile; None where it is not done, or its files cannot be read."""
+def keep_measured(stage: StageDirectory, root: Path, profile: Profile) -> Measured | None:
+    """Keep what a finished stage measured on a profile; None where it is not done, or its files cannot be read.
+
+    Where it cannot be written it is lost, which only makes the next plan less sure.
+    """
     found = measure(stage, profile)
     if found is not None:
-        write_json(
-            measured_directory(root, profile.name) / f"{found.kind}-{found.identity}.json",
-            found.model_dump(mode="json", exclude_none=True),
-        )
+        file = measured_directory(root, profile.name) / f"{found.kind}-{found.identity}.json"
+        with contextlib.suppress(OSError):
+            write_json(file, found.model_dump(mode="json", exclude_none=True))
     return found
 
 
 def measure(stage: StageDirectory, profile: Profile) -> Measured | None:
-    """What a finished stage measured; None as for `record`."""
+    """What a finished stage measured; None as for `keep_measured`."""
     try:
         job: Job = TypeAdapter(Job).validate_json(stage.job_json.read_bytes())
         done: dict[str, Any] = json.loads(stage.done.read_bytes())

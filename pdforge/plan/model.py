@@ -30,7 +30,11 @@ def shared_directory(kind: StageKind, identity: str) -> str:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Validators are built where one is needed, which is to read JSON: that takes longer than making a plan. What makes
+    plans and jobs has typed parts already, and uses `model_construct`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Stage(_Part):
@@ -55,7 +59,7 @@ class Stage(_Part):
     @classmethod
     def of(cls, job: Job, *, directory: str, needs: Sequence[Stage], processes: int, shared: bool = False) -> Stage:
         """The stage that does the job, behind those it needs."""
-        return cls(
+        return cls.model_construct(
             key=f"{job.kind}:{job.identity}",
             kind=job.kind,
             title=job.title,

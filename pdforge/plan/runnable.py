@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pdforge.environment import require_export_packages, require_training_packages
 from pdforge.errors import UsageError
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
 from pdforge.plan.model import Plan
@@ -17,6 +16,8 @@ def require_runnable(plans: Iterable[Plan]) -> None:
         EnvironmentFault: as `require_training_packages` and `require_export_packages`.
         UsageError: as `require_supported`.
     """
+    from pdforge.environment import require_export_packages, require_training_packages  # noqa: PLC0415 - not to plan
+
     plans = list(plans)
     require_training_packages()
     if any(plan.stage("export") for plan in plans):

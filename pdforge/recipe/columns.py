@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pdforge.recipe.parts.objective import AdaKDSpread, NormKD, Objective
+from pdforge.recipe.parts.teacher import Column
 
-SPREAD = "standard_deviation"
+SPREAD: Column = "standard_deviation"
 """Standard deviation of the teacher's logits over its vocabulary."""
-ENTROPY = "entropy"
+ENTROPY: Column = "entropy"
 """Entropy of the teacher's full softmax at τ=1, in nats."""
 
 
-def required_columns(objective: Objective) -> frozenset[str]:
+def required_columns(objective: Objective) -> frozenset[Column]:
     """Names of the columns that must have been captured."""
     spread = isinstance(objective.temperature, NormKD | AdaKDSpread)
     return frozenset(([SPREAD] if spread else []) + ([ENTROPY] if objective.token_filter is not None else []))

@@ -43,6 +43,7 @@ def run(job: TrainJob, directory: StageDirectory, rank: int, ranks: int) -> Resu
         "tokens": job.steps * job.training.batch.global_ * job.sequence_length,
         "heldout_loss": outcome.heldout_loss,
         "parameters": outcome.parameters,
+        **({"peak_memory": outcome.peak_memory} if outcome.peak_memory else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -280,6 +281,8 @@ def _is_utf8(data: bytes) -> bool:
 
 def _matches(pattern: str) -> tuple[Any, dict[str, int]]:
     """The file system of a pattern and the files it matches, sorted, with their sizes in bytes."""
+    if "://" not in pattern and "::" not in pattern and not _folder_before_wildcards(pattern).exists():
+        raise _no_such_file(pattern)  # without importing fsspec, which takes as long as all the rest of a plan
     filesystem, path = filesystem_of(pattern)
     try:
         found = {str(name): info for name, info in filesystem.glob(path, detail=True).items()}
@@ -287,7 +290,7 @@ def _matches(pattern: str) -> tuple[Any, dict[str, int]]:
         raise readers.unreadable(pattern, error) from error
     sizes = {name: int(found[name]["size"] or 0) for name in sorted(found) if found[name]["type"] != "directory"}
     if not sizes:
-        raise EnvironmentFault(f"{pattern}: no such file", remedy="check the corpus's `path`")
+        raise _no_such_file(pattern)
     return filesystem, sizes
 
 
@@ -298,3 +301,14 @@ def _without_lone_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _folder_before_wildcards(pattern: str) -> Path:
+    """The part of a local pattern that has no wildcard: nothing can match where it is not there."""
+    fixed = re.split(r"[*?\[{]", pattern, maxsplit=1)[0]
+    path = Path(fixed).expanduser()
+    return path if fixed == pattern or fixed.endswith("/") else path.parent
+
+
+def _no_such_file(pattern: str) -> EnvironmentFault:
+    return EnvironmentFault(f"{pattern}: no such file", remedy="check the corpus's `path`")

@@ -52,6 +52,8 @@ class StageMetrics(MetricsProcessor):
         """Set by the trainer of a pipeline: what its last stage measured."""
         self.heldout_loss: float | None = None
         """Of the last validation, in nats a token."""
+        self.peak_memory = 0
+        """Bytes of this rank's device that tensors took at most, in this process; 0 where it is not counted (CPU)."""
 
     def resume(self, step: int) -> None:
         """Drop the rows behind the step from which training goes on, and what was measured after it: they come
@@ -76,6 +78,9 @@ class StageMetrics(MetricsProcessor):
         """torchtitan's log, and a row."""
         parts = self.parts()
         extra = {**(extra_metrics or {}), **{f"distillation/{key}": value for key, value in parts.items()}}
+        # torchtitan's log sets the peak back
+        stats = utils.device_module.memory_stats(utils.device_type)
+        self.peak_memory = max(self.peak_memory, stats.get("active_bytes.all.peak", 0))
         super().log(step, global_avg_loss, global_max_loss, grad_norm, extra_metrics=extra)
         if not self._writes:
             return

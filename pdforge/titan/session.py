@@ -20,11 +20,13 @@ class Outcome:
         stopped: on request, before the last step, with everything saved.
         heldout_loss: nats a token after the last step; None when stopped.
         parameters: of the whole model.
+        peak_memory: bytes of this rank's device that tensors took at most; 0 where it is not counted.
     """
 
     stopped: bool
     heldout_loss: float | None
     parameters: int
+    peak_memory: int = 0
 
 
 def train(config: DistillTrainer.Config, *, stop_requested: Callable[[], bool]) -> Outcome:
@@ -49,6 +51,7 @@ def train(config: DistillTrainer.Config, *, stop_requested: Callable[[], bool]) 
         stopped=trainer.stopped,
         heldout_loss=trainer.metrics_processor.heldout_loss,
         parameters=sum(parameter.numel() for part in trainer.model_parts for parameter in part.parameters()),
+        peak_memory=trainer.metrics_processor.peak_memory,
     )
     # every rank has what it needs: only now may the first one leave
     torch.distributed.barrier()

@@ -146,3 +146,17 @@ def test_killed_once_in_each_stage(tiny: TinyRun, tmp_path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("same bits") == 3
     assert done.stdout.count("killed after") == 5
+
+
+def test_every_stage_is_measured_and_predicts_itself(tiny: TinyRun, tmp_path) -> None:
+    kinds = sorted(path.name.rpartition("-")[0] for path in (tiny.root / "measured" / "local").iterdir())
+    assert kinds == ["capture", "pretrain-teacher", "tokenize", "train", "train"]
+    planned = pdforge("plan", TINY, "--root", tiny.root, "--processes", "2", "--set", "data.seed=7", "--json").stdout
+    for stage in json.loads(planned)["pages"][0]["stages"]:
+        assert stage["duration"]["source"] == "measured here once", stage["title"]
+        assert not stage["done"]
+    capture = results(tiny.stage("pd", "capture"))
+    [store] = [stage["store"] for stage in json.loads(planned)["pages"][0]["stages"] if stage["store"]]
+    assert store["bytes"] == pytest.approx(capture["bytes"], rel=1e-6)
+    beside = pdforge("report", tiny.plans["pd"].directory, "--root", tiny.root, "--plan-vs-actual").stdout
+    assert "entries a token" in beside

@@ -70,14 +70,16 @@ def costs(page: PlanPage) -> Section:
                 UNKNOWN if total.process_hours is None else f"{total.process_hours:,.1f}",
                 *([UNKNOWN if total.cost is None else f"{total.cost:,.0f}"] if money else []),
                 *([""] if place.walltime else []),
-                "one after another" if place.executor == "local" else "longest chain of stages",
+                "one after another" if place.executor == "local" else "longest chain",
             ),
             strong=True,
         )
     )
     notes = [f"a job ends after {duration(place.walltime)}"] if place.walltime else []
     if any(step.duration is None for step in page.stages if not step.done):
-        notes.append("unknown until a run has been measured on this profile, or the profile says `gpu` or `peak_flops`")
+        if total.seconds is not None:
+            notes.append("what is unknown is not in the sums")
+        notes.append("unknown until a run was measured on this profile, or it says `gpu` or `peak_flops`")
     return Section("time", table=Table(columns, tuple(rows)), notes=tuple(notes))
 
 

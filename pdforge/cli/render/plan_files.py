@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
+from pdforge.cli.render.form import Form
+from pdforge.cli.render.plan_forms import content
 from pdforge.cli.render.plan_text import plot
-from pdforge.cli.render.sections import Drawn, Section
+from pdforge.cli.render.sections import Drawn
 from pdforge.compile.templates import render
-from pdforge.plan.page import Finding
+from pdforge.plan.page import PlanPage
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 480, 110, 48, 10, 90
 
 
-def to_file(
-    form: Literal["markdown", "html"],
-    title: str,
-    heading: Sequence[str],
-    sections: Sequence[Section],
-    findings: Sequence[Finding],
-) -> str:
-    """The whole text of the page."""
-    draw = _in_text if form == "markdown" else _in_svg
+def to_file(form: Form, pages: Sequence[PlanPage]) -> str:
+    """The whole text of a page, or of several side by side."""
+    title, heading, sections = content(pages)
+    findings = [finding for page in pages for finding in page.findings]
+    draw = _in_text if form is Form.MARKDOWN else _in_svg
     values = {
         "title": title,
         "heading": list(heading),
@@ -36,9 +34,11 @@ def to_file(
             }
             for section in sections
         ],
-        "findings": list(findings),
+        "findings": findings,
     }
-    return render("plan.md.j2" if form == "markdown" else "plan.html.j2", form, values)
+    if form is Form.MARKDOWN:
+        return render("plan.md.j2", "markdown", values)
+    return render("plan.html.j2", "html", values)
 
 
 def _in_text(drawn: Drawn) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _in_svg(drawn: Drawn) -> dict[str, Any]:
         "points": " ".join(
             "{},{}".format(*place(step, value)) for step, value in zip(curve.steps, curve.values, strict=True)
         ),
-        "keys": [
+        "marks": [
             dict(zip("xy", place(step, value), strict=True)) | {"words": f"{value:.3g} at step {step:,}"}
             for step, value in curve.keys
         ],

@@ -1,52 +1,42 @@
-"""One page of a plan, or several side by side, in each of the four forms."""
+"""One page of a plan, or several side by side: for people, and as JSON."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
-from typing import Literal
+from typing import IO
 
 from pdforge.cli.render.plan_compare import compare
+from pdforge.cli.render.plan_text import page_text
 from pdforge.cli.render.plan_words import heading, sections, summary
 from pdforge.cli.render.sections import Section
+from pdforge.cli.render.text import Paint, format_diagnostics
 from pdforge.diagnostics import Diagnostic
 from pdforge.plan.model import Plan
 from pdforge.plan.page import PlanPage
 
 _PAGE_WIDTH = 100
-"""Columns where standard output is no terminal."""
+"""Columns, at least: tables are laid out for so many."""
 
 
-def _content(pages: Sequence[PlanPage]) -> tuple[str, tuple[str, ...], list[Section]]:
+def content(pages: Sequence[PlanPage]) -> tuple[str, tuple[str, ...], list[Section]]:
+    """Title, heading and sections of one page, or of a comparison."""
     if len(pages) == 1:
         return summary(pages[0]), heading(pages[0]), sections(pages[0])
     names = " and ".join(page.name for page in pages)
     return names, heading(pages[0])[-1:], [compare(pages)]
 
 
-def print_page(pages: Sequence[PlanPage], findings: Sequence[Diagnostic]) -> None:
-    """On standard output, for people."""
-    from rich.console import Console  # noqa: PLC0415 - for this form only
-
-    from pdforge.cli.render.plan_text import print_sections  # noqa: PLC0415
-    from pdforge.cli.render.text import print_diagnostics  # noqa: PLC0415
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _PAGE_WIDTH
-    print_sections(*_content(pages), console)
-    if findings:
-        console.print()
-        print_diagnostics(console.file, findings)
-        codes = dict.fromkeys(finding.code for finding in findings)
-        console.print(f"why, with evidence: pdforge explain {' '.join(codes)}")
-
-
-def written(form: Literal["markdown", "html"], pages: Sequence[PlanPage]) -> str:
-    """As a file."""
-    from pdforge.cli.render.plan_files import to_file  # noqa: PLC0415 - Jinja: for these forms only
-
-    return to_file(form, *_content(pages), [finding for page in pages for finding in page.findings])
+def to_text(pages: Sequence[PlanPage], findings: Sequence[Diagnostic], stream: IO[str]) -> str:
+    """For people, fit for the stream that it will be written to."""
+    width = shutil.get_terminal_size((_PAGE_WIDTH, 24)).columns if stream.isatty() else _PAGE_WIDTH
+    text = page_text(*content(pages), Paint.of(stream), max(_PAGE_WIDTH, width))
+    if not findings:
+        return text
+    codes = dict.fromkeys(finding.code for finding in findings)
+    shown = format_diagnostics(findings, Paint.of(stream))
+    return f"{text}\n{shown}why, with evidence: pdforge explain {' '.join(codes)}\n"
 
 
 def to_json(planned: Sequence[tuple[Sequence[Plan], PlanPage]]) -> str:

@@ -1,75 +1,96 @@
-"""The page of a plan on a terminal of a hundred columns, readable without colour."""
+"""The page of a plan on a terminal of a hundred columns, readable without colour.
+
+Written without rich, whose import and tables take longer than all the figures.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
-from rich.table import Table as RichTable
-from rich.text import Text
-
+from pdforge.cli.render.plain import printable
 from pdforge.cli.render.sections import Drawn, Section, Table
+from pdforge.cli.render.text import Paint
 from pdforge.plan.curves import Curve
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _WIDTH, _HEIGHT = 72, 3
-_LABEL = 8
+_INDENT = " " * 10
+_BETWEEN = "  "
+_NARROWEST = 12
+"""Characters of a column that is broken over lines."""
+_BOLD, _DIM, _GREEN, _YELLOW, _CYAN = "1", "2", "32", "33", "36"
 
 
-def print_sections(title: str, heading: Sequence[str], sections: Sequence[Section], console: Console) -> None:
-    """Print a page."""
-    name, _, rest = title.partition("  ")
-    console.print(Text.assemble((name, "bold"), f"  {rest}" if rest else ""))
-    for line in heading:
-        console.print(Text(line, "dim" if line is not heading[-1] else ""))
+def page_text(title: str, heading: Sequence[str], sections: Sequence[Section], paint: Paint, width: int) -> str:
+    """The whole page, each line ended."""
+    name, _, rest = printable(title).partition("  ")
+    lines = [paint(name, _BOLD) + (f"  {rest}" if rest else "")]
+    for number, line in enumerate(heading):
+        style = "" if number == len(heading) - 1 else _DIM
+        lines += [paint(part, style) for part in _wrapped(printable(line), width)]
     for section in sections:
-        console.print()
-        _print(section, console)
+        lines += ["", *_section(section, paint, width)]
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _print(section: Section, console: Console) -> None:
+def _section(section: Section, paint: Paint, width: int) -> Iterator[str]:
     if section.table is None:
-        console.print(Text(section.title, "bold"))
+        yield paint(printable(section.title), _BOLD)
     for line in section.lines:
-        console.print(Text(f"  {line}"))
+        yield from _wrapped(f"  {printable(line)}", width)
     if section.table is not None:
-        console.print(_table(section.table))
+        yield from _table(section.table, paint, width)
     for drawn in section.drawn:
-        _print_curve(drawn, console)
+        yield from _drawn(drawn, paint, width)
     for note in section.notes:
-        console.print(Text(note, "green" if note.startswith("✓") else ""))
+        for line in _wrapped(printable(note), width):
+            yield paint(line, _GREEN if note.startswith("✓") else "")
     for warning in section.warnings:
-        console.print(Text(warning, "yellow"))
+        for line in _wrapped(printable(warning), width):
+            yield paint(line, _YELLOW)
 
 
-def _table(table: Table) -> RichTable:
-    shown = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in table.columns:
-        shown.add_column(
-            column.name,
-            justify="right" if column.right else "left",
-            no_wrap=not column.wide,
-            overflow="fold" if column.wide else "ellipsis",
-        )
-    for row in table.rows:
-        style = "dim" if row.dim else "bold" if row.strong else ""
-        shown.add_row(*map(Text, row.cells), style=style)
-    return shown
+def _table(table: Table, paint: Paint, width: int) -> Iterator[str]:
+    rows = [[printable(cell) for cell in row.cells] for row in table.rows]
+    header = [column.name for column in table.columns]
+    widths = [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
+    for number, column in enumerate(table.columns):
+        if column.wide:
+            others = sum(widths) - widths[number] + len(_BETWEEN) * (len(widths) - 1)
+            widths[number] = min(widths[number], max(_NARROWEST, width - others))
+    yield paint(_row([[name] for name in header], table, widths)[0], _BOLD)
+    for row, cells in zip(table.rows, rows, strict=True):
+        style = _DIM if row.dim else _BOLD if row.strong else ""
+        for line in _row([_wrapped(cell, size) for cell, size in zip(cells, widths, strict=True)], table, widths):
+            yield paint(line, style)
 
 
-def _print_curve(drawn: Drawn, console: Console) -> None:
+def _row(cells: Sequence[Sequence[str]], table: Table, widths: Sequence[int]) -> list[str]:
+    """The lines of a row, of which each cell has some."""
+    return [
+        _BETWEEN.join(
+            (parts[line] if line < len(parts) else "").rjust(size)
+            if column.right
+            else (parts[line] if line < len(parts) else "").ljust(size)
+            for parts, column, size in zip(cells, table.columns, widths, strict=True)
+        ).rstrip()
+        for line in range(max(map(len, cells)))
+    ]
+
+
+def _drawn(drawn: Drawn, paint: Paint, width: int) -> Iterator[str]:
     label = {"learning rate": "lr"}.get(drawn.label, drawn.label)
-    indent = " " * (2 + _LABEL)
-    for number, line in enumerate(wrap(drawn.words, console.width - len(indent)) or [""]):
-        console.print(Text(f"  {label:{_LABEL}}{line}" if number == 0 else f"{indent}{line}"))
+    for number, line in enumerate(_wrapped(printable(drawn.words), width - len(_INDENT))):
+        yield f"  {label:{len(_INDENT) - 2}}{line}" if number == 0 else f"{_INDENT}{line}"
     if len(set(drawn.curve.values)) > 1:
         for line in plot(drawn.curve):
-            console.print(Text(f"{indent}{line}", "cyan"))
+            yield f"{_INDENT}{paint(line, _CYAN)}"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return [text] if len(text) <= width else wrap(text, width, break_on_hyphens=False) or [""]
 
 
 def plot(curve: Curve, width: int = _WIDTH, height: int = _HEIGHT) -> list[str]:

@@ -23,22 +23,33 @@ def print_diagnostics(
     stream: IO[str], diagnostics: Iterable[Diagnostic], sources: Mapping[str, str] | None = None
 ) -> None:
     """Print findings one below the other; `sources` holds texts that are no files (stdin) by their place's name."""
-    paint = _Paint(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
-    for diagnostic in diagnostics:
-        stream.write(f"{_format(diagnostic, sources or {}, paint)}\n")
+    stream.write(format_diagnostics(diagnostics, Paint.of(stream), sources))
 
 
-class _Paint:
+def format_diagnostics(
+    diagnostics: Iterable[Diagnostic], paint: Paint, sources: Mapping[str, str] | None = None
+) -> str:
+    """What `print_diagnostics` prints."""
+    return "".join(f"{_format(diagnostic, sources or {}, paint)}\n" for diagnostic in diagnostics)
+
+
+class Paint:
     """Colours text, on terminals that want it."""
 
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
 
     def __call__(self, text: str, style: str) -> str:
-        return f"\x1b[{style}m{text}\x1b[0m" if self.wanted else text
+        """The text in a style, by its number in terminals; "" is none."""
+        return f"\x1b[{style}m{text}\x1b[0m" if self.wanted and style else text
+
+    @classmethod
+    def of(cls, stream: IO[str]) -> Paint:
+        """For what is written there."""
+        return cls(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
 
 
-def _format(diagnostic: Diagnostic, sources: Mapping[str, str], paint: _Paint) -> str:
+def _format(diagnostic: Diagnostic, sources: Mapping[str, str], paint: Paint) -> str:
     style = _STYLE[diagnostic.severity]
     field = f"  {paint(f'({printable(diagnostic.field)})', _DIM)}" if diagnostic.field else ""
     lines = [

@@ -1,0 +1,77 @@
+"""What `pdforge plan` does once its options are read: recipes to plans, to pages, to text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pdforge.cli.render.form import Form
+from pdforge.cli.render.plan_forms import to_json, to_text
+from pdforge.diagnostics import Diagnostic, Severity
+from pdforge.errors import PdforgeError
+from pdforge.plan.advice import place_advice
+from pdforge.plan.build import make_plans
+from pdforge.plan.clusters import find_profile
+from pdforge.plan.content import written_fingerprint
+from pdforge.plan.make_page import findings_of, make_page
+from pdforge.plan.model import Plan
+from pdforge.plan.page import PlanPage
+from pdforge.plan.profile import Profile
+from pdforge.recipe.load import load_recipes
+from pdforge.recipe.models import Corpus
+from pdforge.store.corpus import fingerprint
+
+__all__ = ["Planned", "find_profile", "plan", "written"]
+
+
+class Planned(NamedTuple):
+    """One recipe, planned."""
+
+    plans: list[Plan]
+    page: PlanPage
+    findings: list[Diagnostic]
+
+    @property
+    def refused(self) -> bool:
+        """Whether `submit` would refuse it for what was found."""
+        return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+def plan(
+    recipe: str, variants: list[str], overrides: list[str], root: Path, profile: Profile, *, lenient: bool
+) -> Planned:
+    """Plan one recipe; `lenient`: of the variants those that it has, or all where it has none of them.
+
+    Raises:
+        PdforgeError: it cannot be planned.
+    """
+    loaded = load_recipes(recipe, variants=() if lenient else variants, overrides=overrides)
+    loaded = [one for one in loaded if one.variant in variants] or loaded if lenient else loaded
+    unread: list[str] = []
+
+    def fingerprint_of(corpora: Sequence[Corpus]) -> str:
+        try:
+            return fingerprint(corpora)
+        except PdforgeError as error:
+            unread.append(error.message)
+            return written_fingerprint(corpora)
+
+    plans = make_plans(loaded, profile, root, fingerprint_of=fingerprint_of)
+    findings = list(dict.fromkeys(warning for one in loaded for warning in one.warnings))
+    findings += place_advice(plans, loaded, root)
+    return Planned(plans, make_page(plans, root, findings=findings_of(findings), unread=unread), findings)
+
+
+def written(planned: Sequence[Planned], form: Form) -> str:
+    """The pages of all, as they are printed."""
+    pages = [each.page for each in planned]
+    match form:
+        case Form.JSON:
+            return to_json([(each.plans, each.page) for each in planned])
+        case Form.TEXT:
+            return to_text(pages, [finding for each in planned for finding in each.findings], sys.stdout)
+    from pdforge.cli.render.plan_files import to_file  # noqa: PLC0415 - Jinja: for these forms only
+
+    return to_file(form, pages)
