@@ -6,7 +6,7 @@ Starts a cluster of its own (Debian's SLURM, root). Runs of the tiny recipe suff
 after another, each at a drawn stage and place: some with light stages (a chain of hashes), some with the real ones,
 which are compared with a run on this machine that nothing disturbed. A fault counts as recovered when the run has got
 further than it was, and as lost when it has not within ten minutes or the run did not end well. The tally goes to
-standard output.
+standard output, also after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -276,13 +276,15 @@ def main() -> int:
             number += 1
             if left := campaign.run(number, queue.pop(0)):
                 queue.insert(0, left)
+    except KeyboardInterrupt:
+        print(f"stopped in run {number}", file=sys.stderr)
     finally:
         cluster.script("down")
         shutil.rmtree(root)
     if not campaign.problems:
         shutil.rmtree(folder)
     tell(options, [fault for faults in runs for fault in faults], campaign, number, time.monotonic() - began)
-    return 1 if campaign.problems else 0
+    return 1 if campaign.problems or queue else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pdforge.errors import ExitCode
 from pdforge.launch.budget import fruitless
 from pdforge.launch.exclusion import avoided_by_job, describe, excluded
 from pdforge.launch.hook import EndState, run_hook
-from pdforge.launch.join import begin, current, this_start
+from pdforge.launch.join import begin, current, this_job
 from pdforge.launch.outcome import Outcome, judge
 from pdforge.launch.records import read_ranks, write_attempt
 from pdforge.launch.submission import latest_submission
@@ -72,7 +72,7 @@ def _give_up(stage: StageDirectory, why: str) -> int:
 
 def _requeue(stage: StageDirectory, code: int) -> int:
     """Ask for another start, on nodes that have not failed too often."""
-    job, _ = this_start()
+    job = this_job()
     chosen, submission = avoided_by_job(stage), latest_submission(stage)
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())  # the requeue ends this process, which has a thing left to do

@@ -102,6 +102,15 @@ def this_start() -> tuple[str, int]:
     return os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
+def this_job() -> str:
+    """What scontrol calls the job that this process is part of.
+
+    One task of every array has the array's own id, which to scontrol means all of its tasks.
+    """
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    return os.environ["SLURM_JOB_ID"] if task is None else f"{os.environ['SLURM_ARRAY_JOB_ID']}_{task}"
+
+
 def _must_move(stage: StageDirectory, nodes: list[str]) -> str:
     """Why the job must not run on the nodes that it was given; empty where it may.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from pdforge import heartbeat
 
 VARIABLE = "PDFORGE_TEST_FAULT"
-_MOST_BYTES = 3 << 30
+_MOST_BYTES = 2 << 30
 """Where no limit is kept, memory ends here."""
 
 

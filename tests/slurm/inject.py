@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pdforge.launch.process import ProcessId
-from pdforge.launch.records import read_ranks
+from pdforge.launch.records import read_attempt, read_ranks
+from pdforge.launch.submission import latest_submission
 from pdforge.layout import StageDirectory
 from tests.slurm.harness import User, wait_for
 
@@ -24,14 +25,17 @@ class Rank:
     stage: StageDirectory
     number: int
     pid: int
+    job: str
+    """That it belongs to; of an array, its task's own."""
 
 
 def living_ranks(user: User, kind: str) -> list[Rank]:
     """Ranks of a stage; nodes of a test cluster share one process table."""
     stage = user.stage(kind)
     return [
-        Rank(stage, rank.rank, rank.process.pid)
+        Rank(stage, rank.rank, rank.process.pid, how.job)
         for attempt in stage.all_attempts()
+        if (how := read_attempt(attempt))
         for rank in read_ranks(attempt)
         if rank.state == "running" and ProcessId.of(rank.process.pid).started == rank.process.started
     ]
@@ -109,6 +113,23 @@ def cancel_task(user: User, _kind: str, chance: random.Random) -> str:
         return f"{task}, and jobs remain: {user.queue()}"
     user.pdforge("resume", user.stage("train").path.parent.name)
     return task
+
+
+def kill_a_task_twice(user: User, seconds: float) -> None:
+    """KILL a task of the capture's array as soon as it has begun, and again: the one that has the array's own id."""
+    stage = user.stage("capture")
+    killed: list[int] = []
+
+    def victims() -> list[int]:
+        submission = latest_submission(stage)
+        assert submission is not None
+        ranks = living_ranks(user, "capture")
+        return [rank.pid for rank in ranks if rank.job == submission.array and rank.pid not in killed]
+
+    for _ in range(2):
+        assert wait_for(victims, seconds), user.describe()
+        killed += victims()[:1]
+        os.kill(killed[-1], signal.SIGKILL)
 
 
 def preempt(user: User, mode: str, seconds: float = 2) -> str:

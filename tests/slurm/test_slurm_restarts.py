@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from pdforge.launch.records import read_attempt
 from pdforge.layout import read_json
 from tests.slurm import chain
 from tests.slurm.harness import Cluster, User, can_account, wait_for
+from tests.slurm.inject import kill_a_task_twice
 
 STEPS = 40
 
@@ -62,6 +64,21 @@ def test_requests_to_save_at_ten_random_moments(user: User) -> None:
     assert chain.read_rows(user.train) == chain.rows(60)
 
 
+def test_a_task_of_an_array_that_is_killed_again_and_again_starts_again_alone(user: User) -> None:
+    user.profile("capture_tasks: 2")
+    user.tiny()
+    user.chain(steps=2, shards=24, delay=0.8)
+    user.submit()
+    kill_a_task_twice(user, 120)
+    user.wait_for_end(180)
+    assert user.train.done.exists(), user.describe()
+    stage = user.stage("capture")
+    starts = Counter(record.job for attempt in stage.all_attempts() if (record := read_attempt(attempt)))
+    assert sorted(starts.values()) == [1, 1, 3], "the other task, the job that publishes, and the one that was killed"
+    assert set(chain.computed(stage)) == set(range(24))
+    assert len(chain.computed(stage)) <= 24 + 2, "no shard twice beyond the one in flight"
+
+
 @pytest.mark.parametrize("restarted", [False, True], ids=["node", "node-and-controller"])
 def test_a_node_dies(user: User, cluster: Cluster, restarted: bool) -> None:
     user.count(train={"steps": STEPS, "delay": 0.1})
@@ -82,6 +99,7 @@ def test_a_node_dies(user: User, cluster: Cluster, restarted: bool) -> None:
         assert first["sacct"]["State"] == "NODE_FAIL"
 
 
+@pytest.mark.parametrize("cluster", [(), ("--proctrack", "cgroup")], ids=["linuxproc", "cgroup"], indirect=True)
 def test_no_process_of_a_cancelled_run_is_left(user: User) -> None:
     user.count(train={"steps": 1000, "delay": 0.1, "helper": True})
     user.submit()
