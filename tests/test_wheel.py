@@ -24,7 +24,13 @@ def test_a_clean_environment_plans_a_gallery_recipe_by_name(tmp_path: Path) -> N
     _run(*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, PROJECT, cwd=tmp_path)
     (wheel,) = tmp_path.glob("pdforge-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for file in ("recipes/quickstart.yaml", "recipes/pd_star.yaml", "templates/train.py.j2", "templates/launch.sh.j2"):
+    for file in (
+        "recipes/quickstart.yaml",
+        "recipes/pd_star.yaml",
+        "templates/train.py.j2",
+        "templates/launch.sh.j2",
+        "templates/plan.html.j2",
+    ):
         assert f"pdforge/_data/{file}" in names
 
     _run(sys.executable, "-m", "venv", tmp_path / "clean", cwd=tmp_path)

@@ -1,0 +1,130 @@
+"""How right and how quick a plan is.
+
+    python benchmarks/plan.py [--repeat 15] [--root RUNS] [--json]
+
+A whole process counts in CPU time against importing the libraries it is built on, in turns (`benchmarks/recipes.py`).
+Parameter counts are compared with the models that torchtitan and transformers build. With `--root`, what finished runs
+below it measured is compared with what a plan would have said: the size of each logit store from its codec and from its
+first shard alone, and the wall-clock of each stage from the other runs of the same work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pdforge.layout import LOGITS, StageDirectory
+from pdforge.plan.jobs import CaptureJob
+from pdforge.plan.measured import Measured, measure, read_measured
+from pdforge.plan.profile import local_profile
+from pdforge.plan.shapes import shape_of
+from pdforge.plan.storage import bytes_an_entry
+from pdforge.recipe.load import load_recipes
+from pdforge.recipe.sizes import parameter_count
+from recipes import IMPORTS, processes
+
+PLAN = [sys.executable, "-m", "pdforge", "plan", "recipes/pd_star.yaml"]
+PROCESS_BAR = 1.8
+"""Of a whole planning process, times importing the libraries."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=15, help="runs of a process of which the best counts")
+    parser.add_argument("--root", type=Path, help="a storage root with finished runs")
+    parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
+    options = parser.parse_args()
+    imports, plan = processes([IMPORTS, PLAN], options.repeat)
+    rows = [
+        row("plan pd_star, whole process, no torch", plan / imports, "× imports", 1.0, PROCESS_BAR),
+        row("parameters that differ, five students", students(), "parameters", 0.0, 0.0),
+        row("parameters that differ, GLM-4-9B", glm(), "parameters", 0.0, 0.0),
+    ]
+    if options.root:
+        rows += [*stores(options.root), *times(options.root)]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for each in rows:
+        verdict = {True: "ok", False: "MISSED", None: ""}[each["ok"]]
+        bar = "" if each["bar"] is None else f"bar {each['bar']:g}"
+        print(f"{each['name']:<56} {each['value']:>8.3f} {each['unit']:<12} {bar:<9} {verdict}".rstrip())
+
+
+def row(name: str, value: float, unit: str, baseline: float | None, bar: float | None) -> dict[str, Any]:
+    ok = None if bar is None else value <= bar
+    return {"name": name, "value": value, "unit": unit, "baseline": baseline, "bar": bar, "ok": ok}
+
+
+def students() -> float:
+    """Sum of the differences from torchtitan's own models."""
+    import torch  # noqa: PLC0415 - the rest needs none
+
+    import pdforge.titan  # noqa: F401, PLC0415 - prepares torchtitan for this device
+    from pdforge.titan.models import decoder_of  # noqa: PLC0415
+
+    differ = 0
+    for size in ("330m", "670m", "1.9b", "3.8b", "6.8b"):
+        [loaded] = load_recipes("paper/sizes", variants=(f"{size}-lm",))
+        shape, data = loaded.recipe.student.architecture, loaded.recipe.data
+        with torch.device("meta"):
+            model = decoder_of(shape, vocabulary=151_552, sequence_length=data.sequence_length).model.build()
+        own = sum(parameter.numel() for parameter in model.parameters())
+        differ += abs(own - parameter_count(shape, 151_552).total)
+    return float(differ)
+
+
+def glm() -> float:
+    """Difference from transformers' own model; tests/plan/test_shapes.py compares the other bundled shapes."""
+    import torch  # noqa: PLC0415 - as above
+    from transformers import GlmConfig, GlmForCausalLM  # noqa: PLC0415
+
+    with torch.device("meta"):
+        model = GlmForCausalLM(GlmConfig())
+    shape = shape_of("zai-org/glm-4-9b")
+    assert shape is not None
+    return float(abs(sum(parameter.numel() for parameter in model.parameters()) - shape.parameters))
+
+
+def stores(root: Path) -> Iterator[dict[str, Any]]:
+    """Sizes of the finished logit stores, in parts of what they are."""
+    for path in sorted((root / LOGITS).glob("*")):
+        found = measure(stage := StageDirectory(path), local_profile())
+        if found is None or not found.bytes_an_entry or not found.bytes:
+            continue
+        job = CaptureJob.model_validate_json(stage.job_json.read_bytes())
+        entry = bytes_an_entry(job.codec, job.teacher.vocabulary) / found.bytes_an_entry
+        yield row(f"bytes an entry before any shard, store {path.name}", abs(entry - 1), "off", None, 0.15)
+        first = (stage.output / "shard-000000.bin").stat().st_size
+        whole = first / min(job.shard_sequences, job.sequences) * job.sequences
+        yield row(f"bytes after the first shard, store {path.name}", abs(whole / found.bytes - 1), "off", None, 0.02)
+
+
+def times(root: Path) -> Iterator[dict[str, Any]]:
+    """Wall-clock of stages whose work was done by other runs too, from those alone."""
+    known = [each for each in read_measured(root) if each.seconds]
+    errors: dict[str, list[float]] = {}
+    for each in known:
+        others = [other for other in known if other is not each and other.work == each.work]
+        if each.seconds and each.tokens and (expected := _expected(each, others)):
+            errors.setdefault(each.title, []).append(abs(expected / each.seconds - 1))
+    for title, off in errors.items():
+        yield row(f"wall-clock of {title}, from {len(off) - 1} other runs", statistics.median(off), "off", None, 0.20)
+
+
+def _expected(each: Measured, others: list[Measured]) -> float | None:
+    rates = [other.tokens_per_second for other in others if other.processes == each.processes]
+    starts = [other.overhead for other in others if other.overhead is not None]
+    known = [rate for rate in rates if rate]
+    if not known or not each.tokens:
+        return None
+    return (statistics.median(starts) if starts else 0.0) + each.tokens / statistics.median(known)
+
+
+if __name__ == "__main__":
+    main()
