@@ -9,11 +9,15 @@ from pathlib import Path
 from pdforge.launch.cause import Cause, Notice, find_cause, find_notices, is_of_hardware, told_by_scheduler
 from pdforge.launch.hang import Sign, read_sign
 from pdforge.launch.outcome import Outcome, judge_ranks, last_lines
+from pdforge.launch.output import output_of_start
 from pdforge.launch.records import AttemptRecord, RankRecord, read_attempt, read_ranks
 from pdforge.launch.scheduler import Failure, accounting, node_events
 from pdforge.launch.stacks import read_stacks
 from pdforge.launch.submission import latest_submission
 from pdforge.layout import AttemptDirectory, StageDirectory
+
+_LAST_LINES = 40
+"""Of each log that are searched for a cause."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def failed_attempts(directory: StageDirectory, *, running: bool) -> list[FailedA
                 outcome,
                 row=row,
                 notices=told,
-                outputs=_job_outputs(directory, record, after),
+                output=_job_output(directory, record, records.values()),
             )
         )
     return found
@@ -85,7 +89,7 @@ def _describe(
     *,
     row: dict[str, str] | str | None,
     notices: list[Notice],
-    outputs: list[Path],
+    output: list[str],
 ) -> FailedAttempt:
     record, ranks = read_attempt(attempt), read_ranks(attempt)
     signs = {rank.rank: sign for rank in ranks if (sign := read_sign(attempt, rank.rank))}
@@ -95,7 +99,7 @@ def _describe(
         said = guilty.error.traceback or said
     stacks = {rank.rank: taken for rank in ranks if (taken := read_stacks(attempt, rank.rank))}
     sign = signs.get(outcome.rank) if outcome.rank is not None else None
-    tail = "\n".join(last_lines(file, 40) for file in [outcome.log, *outputs] if file)
+    tail = "\n".join([last_lines(outcome.log, _LAST_LINES) if outcome.log else "", *output])
     hosts = dict.fromkeys(rank.process.host for rank in ranks)
     nodes = record.nodes if record and record.nodes else list(hosts)
     cause = find_cause(outcome, ranks, row=row if isinstance(row, dict) else None, notices=notices, log_tail=tail)
@@ -174,8 +178,10 @@ def _during(notices: list[Notice], record: AttemptRecord | None, after: AttemptR
     return [notice for notice in notices if record.started - 1 <= notice.time <= end]
 
 
-def _job_outputs(stage: StageDirectory, record: AttemptRecord | None, after: AttemptRecord | None) -> list[Path]:
-    """Output of the job's batch step, to which each start appends: its end is that of the last one only."""
-    if record is None or not record.job or (after and after.job == record.job):
+def _job_output(stage: StageDirectory, record: AttemptRecord | None, records: Iterable[AttemptRecord]) -> list[str]:
+    """The last lines of what the attempt's job put out in this start."""
+    if record is None or not record.job:
         return []
-    return sorted(stage.scheduler.glob(f"{record.job}_*log.out"))
+    files = sorted(stage.scheduler.glob(f"{record.job}_*log.out"))
+    starts = [one.started for one in records if one.job == record.job]
+    return output_of_start(files, record.started, starts, lines=_LAST_LINES)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import tarfile
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from conftest import pdforge, start, wait_for
 from pdforge.launch import stacks
 from pdforge.launch.cause import find_cause, find_notices
 from pdforge.launch.outcome import Outcome
+from pdforge.launch.output import output_of_start
 from pdforge.launch.process import ProcessId
 from pdforge.launch.records import RankError, RankRecord
 from pdforge.layout import StageDirectory, read_json
@@ -223,3 +225,17 @@ def test_so_does_the_output_of_the_job(tmp_path, why, kind):
 )
 def test_memory_that_was_short(error, tail):
     assert find_cause(Outcome("failed", "killed", rank=0), [rank(error)], log_tail=tail).kind == "out of memory"
+
+
+def test_a_start_of_a_job_is_told_from_the_others_in_its_output(tmp_path):
+    first, second = (datetime(2026, 11, 24, 14, minute, 7, 250_000) for minute in (30, 31))
+    file = tmp_path / "7_0_log.out"
+    file.write_text(
+        "".join(
+            f"submitit INFO ({when:%Y-%m-%d %H:%M:%S},250) - Starting with JobEnvironment(job_id=7)\n{word}\n"
+            for when, word in ((first, "oom_kill"), (second, "fine"))
+        )
+    )
+    starts = [when.timestamp() + 1.5 for when in (first, second)]
+    assert output_of_start([file], starts[0], starts, lines=1) == ["oom_kill"]
+    assert output_of_start([file], starts[1], starts, lines=9)[1:] == ["fine"]
