@@ -54,16 +54,18 @@ def require_training_packages() -> None:
         raise EnvironmentFault(f"this Python cannot run training jobs: {'; '.join(complaints)}", remedy=INSTALL)
 
 
-def require_export_packages() -> None:
-    """Refuse a machine that cannot write a model and read it back.
+def require_huggingface_packages(*, gguf: bool = False) -> None:
+    """Refuse a machine that cannot read models in Hugging Face's format, and write them; with `gguf`, read GGUF too.
 
     Raises:
         EnvironmentFault: names every missing package and the command that installs them.
     """
-    missing = [name for name in ("transformers", "safetensors", "huggingface_hub") if installed(name) is None]
+    needed = ["transformers", "safetensors", "huggingface_hub", *(["gguf", "accelerate"] if gguf else [])]
+    missing = [name for name in needed if installed(name) is None]
     if missing:
         raise EnvironmentFault(
-            f"the student cannot be exported: {', '.join(missing)} missing", remedy="pip install 'pdforge[hf]'"
+            f"this Python cannot read and write Hugging Face models: {', '.join(missing)} missing",
+            remedy="pip install 'pdforge[hf]'",
         )
 
 

@@ -79,6 +79,11 @@ class StageDirectory:
         return self.output / "checkpoint"
 
     @property
+    def distributions(self) -> Path:
+        """What a teacher in training saw of its distributions (`pdforge.store.segments`)."""
+        return self.output / "distributions"
+
+    @property
     def progress(self) -> Path:
         """How far the running attempt is."""
         return self.path / "progress.json"

@@ -42,12 +42,27 @@ def _launch_values(job: Job, stage: Stage, directory: StageDirectory) -> dict[st
     }
 
 
+def _live_values(job: TrainJob) -> dict[str, Any]:
+    """The teacher that runs beside the student."""
+    assert job.teacher is not None
+    assert job.truncation is not None
+    return {
+        "source_class": Name(type(job.teacher).__name__),
+        "source": job.teacher.model_dump(mode="json"),
+        "truncation_class": Name(type(job.truncation).__name__),
+        "truncation": job.truncation.model_dump(mode="json"),
+        "precision": job.teacher_precision,
+    }
+
+
 def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]:
     training, architecture = job.training, job.architecture
     objective = job.objective
     distils = objective is not None and not is_zero(objective.alpha)
     warmup, decay, floor = learning_rate_phases(training.learning_rate_schedule, job.steps)
     shard = training.parallelism.data_shard
+    live = _live_values(job) if distils and job.teacher else None
+    extra = {"CapturingLoss": job.online, "DistillationLoss": distils, "LiveTeacher": live}
     titan = [
         "DistillTrainer",
         "HeldOutLoss",
@@ -59,8 +74,11 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
     ]
     return {
         **{name: getattr(job, name) for name in TrainJob.model_fields},
-        "titan_names": Name(*(["DistillationLoss"] if distils else []), *titan),
-        "loss_names": Name("ChunkedLossWrapper", *([] if distils else ["CrossEntropyLoss"])),
+        "titan_names": Name(*sorted([*titan, *(name for name, used in extra.items() if used)])),
+        "live": live,
+        "loss_names": Name(
+            "ChunkedLossWrapper", *([] if distils else ["CrossEntropyLoss"] if job.online is None else [])
+        ),
         "distils": distils,
         "kept": kept(job.truncation) if job.truncation else None,
         "spread": objective is not None and SPREAD in required_columns(objective),

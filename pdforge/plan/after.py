@@ -107,7 +107,7 @@ class AfterTraining:
         if recipe.finetune is None or conversations is None or mix is None:
             return None
         train, tokens = _job(self.run.train), self.run.output(self.run.tokenize.directory)
-        text_from = min(train.steps * train.training.batch.global_, self.run.train_sequences)
+        text_from = min(train.first_sample + train.steps * train.training.batch.global_, self.run.train_sequences)
         self._require_text(text_from, mix.text)
         directory = f"{self.run.directory}/{FINETUNE}"
         job = TrainJob.model_construct(

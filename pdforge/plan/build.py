@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 from pdforge.errors import UsageError
 from pdforge.layout import TRAIN, StageDirectory
@@ -21,22 +21,21 @@ from pdforge.plan.jobs import (
     InitialWeights,
     Job,
     ModelSource,
+    OnlineCapture,
+    Precision,
     TokenizeJob,
     TrainJob,
 )
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import share_stores
-from pdforge.plan.teacher import huggingface_teacher, torchtitan_teacher
-from pdforge.recipe.columns import required_columns
+from pdforge.plan.teacher import huggingface_teacher, online_capture, torchtitan_teacher, what_is_stored
 from pdforge.recipe.models import (
-    Codec,
     Corpus,
     HuggingFaceTeacher,
     LiveLogits,
     OnlineLogits,
     PretrainedHere,
-    Sample,
     Teacher,
     TeacherModel,
     TorchtitanTeacher,
@@ -44,10 +43,6 @@ from pdforge.recipe.models import (
 )
 from pdforge.schedules import is_zero
 from pdforge.store.corpus import fingerprint, unit_count
-
-DEFAULT_CODEC: Codec = "rank-gap-63"
-
-Precision = Literal["float32", "bfloat16"]
 
 if TYPE_CHECKING:
     from pdforge.recipe.load import LoadedRecipe
@@ -83,6 +78,14 @@ def make_plans(
                 remedy="leave one out; to repeat a run, give it another training.seed",
             )
     return share_stores(plans, root)
+
+
+class _Live(NamedTuple):
+    """A teacher that runs beside the student, and the identity of its distributions."""
+
+    source: ModelSource | HuggingFaceSource
+    precision: Precision
+    identity: str
 
 
 class _Builder:
@@ -166,8 +169,9 @@ class _Builder:
             return None
         training = teacher.model.training
         steps = self.steps(training, "teacher.model.training")
+        online = self.online
         identity = identities.teacher_identity(
-            teacher.model.architecture, training, steps=steps, tokens=self.tokenize.identity
+            teacher.model.architecture, training, steps=steps, tokens=self.tokenize.identity, online=online
         )
         job = TrainJob.model_construct(
             kind="pretrain-teacher",
@@ -182,11 +186,17 @@ class _Builder:
             steps=steps,
             tokens=self.output(self.tokenize.directory),
             logits=None,
+            online=online,
             device=self.profile.device,
             processes=self.profile.processes,
             output=self.output(shared_directory("pretrain-teacher", identity)),
         )
         return self.shared(job, needs=[self.tokenize], processes=self.profile.processes)
+
+    @cached_property
+    def online(self) -> OnlineCapture | None:
+        """What the teacher's training stores of its own distributions; None: nothing."""
+        return online_capture(self.recipe, self.distilled, self.tokenizer.vocabulary)
 
     @cached_property
     def distilled(self) -> Teacher | None:
@@ -201,17 +211,15 @@ class _Builder:
         return self.recipe.teacher
 
     @cached_property
-    def live(self) -> tuple[ModelSource | HuggingFaceSource, str] | None:
-        """The teacher that runs beside the student, and the identity of its distributions; None where they are
-        stored.
-        """
+    def live(self) -> _Live | None:
+        """The teacher that runs beside the student; None where its distributions are stored."""
         teacher = self.distilled
         if teacher is None or not isinstance(teacher.logits, LiveLogits):
             return None
         source, source_identity = self.teacher_source(teacher.model)
         precision, _ = self.capture_numerics(teacher.model)
         named = identities.live_identity(teacher=source_identity, truncation=teacher.truncation, precision=precision)
-        return source, named
+        return _Live(source, precision, named)
 
     @cached_property
     def capture(self) -> Stage | None:
@@ -223,20 +231,14 @@ class _Builder:
         source, source_identity = self.teacher_source(teacher.model)
         precision, micro = self.capture_numerics(teacher.model)
         sequences = min(self.steps(training, "training") * training.batch.global_, self.train_sequences)
-        sampled = isinstance(teacher.truncation, Sample)
-        kept = teacher.logits.keep or teacher.truncation
-        codec = "sampled" if sampled else teacher.logits.codec or DEFAULT_CODEC
-        columns = tuple(sorted({*teacher.logits.columns, *required_columns(self.recipe.objective)}))
+        stored = what_is_stored(self.recipe, teacher, teacher.logits)
         identity = identities.capture_identity(
             teacher=source_identity,
             tokens=self.tokenize.identity,
             sequences=sequences,
-            truncation=kept,
             precision=precision,
-            shard_sequences=teacher.logits.shard_sequences,
-            codec=codec,
-            columns=columns,
             from_step=from_step,
+            **stored._asdict(),
         )
         job = CaptureJob.model_construct(
             identity=identity,
@@ -246,11 +248,10 @@ class _Builder:
             tokens=self.output(self.tokenize.directory),
             tokens_identity=self.tokenize.identity,
             sequences=sequences,
-            truncation=kept,
-            shard_sequences=teacher.logits.shard_sequences,
-            codec=codec,
-            columns=columns,
+            first_sample=self.online.first_sample if self.online else 0,
             from_step=from_step,
+            training=str((self.root / self.teacher.directory).absolute()) if self.online and self.teacher else None,
+            **stored._asdict(),
             micro=micro,
             device=self.profile.device,
             precision=precision,
@@ -277,7 +278,9 @@ class _Builder:
             steps=self.steps(recipe.training, "training"),
             tokens=self.output(self.tokenize.directory),
             logits=self.output(capture.directory) if capture else None,
-            teacher=self.live[0] if self.live else None,
+            teacher=self.live.source if self.live else None,
+            first_sample=self.online.first_sample if self.online else 0,
+            teacher_precision=self.live.precision if self.live else None,
             initial=self.initial[0] if self.initial else None,
             device=self.profile.device,
             processes=self.profile.processes,
@@ -298,7 +301,7 @@ class _Builder:
     @cached_property
     def train_identity(self) -> str:
         recipe, capture = self.recipe, self.capture
-        logits = capture.identity if capture else self.live[1] if self.live else None
+        logits = capture.identity if capture else self.live.identity if self.live else None
         learnt = self.distilled.truncation if self.distilled else None
         cut = capture is not None and isinstance(capture.job, CaptureJob) and capture.job.truncation != learnt
         return identities.train_identity(
@@ -331,7 +334,8 @@ class _Builder:
         if isinstance(model, TorchtitanTeacher):
             return torchtitan_teacher(model, vocabulary=vocabulary, sequence_length=length)
         if isinstance(model, HuggingFaceTeacher):
-            return huggingface_teacher(model, vocabulary=vocabulary, sequence_length=length)
+            processes = self.profile.processes
+            return huggingface_teacher(model, vocabulary=vocabulary, sequence_length=length, processes=processes)
         stage = self.teacher
         assert stage is not None
         assert isinstance(stage.job, TrainJob)
@@ -350,7 +354,7 @@ class _Builder:
             return model.training.precision, model.training.batch.micro
         micro = self.recipe.training.batch.micro
         if isinstance(model, HuggingFaceTeacher):
-            return ("float32" if model.dtype == "float32" else "bfloat16"), micro
+            return model.dtype, micro
         return self.recipe.training.precision, micro
 
     def steps(self, training: Training, place: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.gguf import tokenizer_of
 from pdforge.identity import identity
 from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import Corpus, HuggingFaceCorpus, MixtureCorpus, PretrainedTokenizer, TrainedTokenizer
@@ -47,7 +48,7 @@ def tokenizer_facts(tokenizer: TrainedTokenizer | PretrainedTokenizer) -> Tokeni
                 remedy="set data.tokenizer.vocabulary to the rows of its embedding",
             )
         return TokenizerFacts(tokenizer.vocabulary, tokenizer.model_dump(mode="json"))
-    content = file.read_bytes()
+    content = tokenizer_of(file, "data.tokenizer.path") if file.suffix == ".gguf" else file.read_bytes()
     size = _tokenizer_size(file, content)
     if tokenizer.vocabulary is not None and tokenizer.vocabulary < size:
         raise UsageError(
@@ -60,9 +61,9 @@ def tokenizer_facts(tokenizer: TrainedTokenizer | PretrainedTokenizer) -> Tokeni
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """Identity of a model's files: their names, sizes and a sample of their bytes."""
+    """Identity of a model's files, or of its only one: their names, sizes and a sample of their bytes."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file()):
         size = file.stat().st_size
         digest.update(f"{file.relative_to(folder)}\0{size}\0".encode())
         with file.open("rb") as stream:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from pdforge import __version__
 from pdforge.identity import identity
 from pdforge.recipe.chat_format import ChatFormat
@@ -48,10 +50,18 @@ def tokenize_identity(
     )
 
 
-def teacher_identity(architecture: Architecture, training: Training, *, steps: int, tokens: str) -> str:
-    """Of a teacher that is pre-trained here on the token store `tokens`."""
+def teacher_identity(
+    architecture: Architecture, training: Training, *, steps: int, tokens: str, online: BaseModel | None = None
+) -> str:
+    """Of a teacher that is pre-trained here on the token store `tokens`, and may store its distributions (`online`)."""
+    stored = {} if online is None else {"online": online.model_dump(mode="json")}
     return _stage(
-        "pretrain-teacher", needs=[tokens], architecture=_shape(architecture), training=_result(training), steps=steps
+        "pretrain-teacher",
+        needs=[tokens],
+        architecture=_shape(architecture),
+        training=_result(training),
+        steps=steps,
+        **stored,
     )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from pdforge.errors import EnvironmentFault
 from pdforge.identity import identity
 from pdforge.plan.content import fingerprint_folder
 from pdforge.plan.jobs import InitialWeights
+from pdforge.pretrained import CONFIG, read_object, require_files
 from pdforge.recipe.models import Architecture, HuggingFaceWeights, Initialise, TorchtitanWeights
 
 _PLACE = "student.initialise.path"
-_CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
 _MODEL_TYPES = {"llama3": "llama", "qwen3": "qwen3"}
 
 
@@ -33,7 +31,7 @@ def initial_weights(initialise: Initialise, architecture: Architecture, vocabula
             folder = checkpoint_of(initialise.path, initialise.step, _PLACE)
         case HuggingFaceWeights():
             folder = Path(initialise.path).absolute()
-            _require_files(folder)
+            require_files(folder, _PLACE)
             _require_shape(folder, architecture, vocabulary)
     source = InitialWeights(kind=initialise.kind, path=str(folder))
     return source, identity({"initialise": initialise.kind, "content": fingerprint_folder(folder)})
@@ -61,26 +59,9 @@ def checkpoint_of(path: str, step: int, place: str) -> Path:
     return checkpoint
 
 
-def _require_files(folder: Path) -> None:
-    """Weights and configuration are there, every shard of them."""
-    index = folder / _INDEX
-    shards = {"model.safetensors"}
-    if index.is_file():
-        named = _json(index).get("weight_map")
-        if not isinstance(named, dict):
-            raise EnvironmentFault(f"{_PLACE}: {index} lists no weights", remedy="fetch the directory again")
-        shards = set(named.values())
-    for name in sorted({_CONFIG, *shards}):
-        if not (folder / name).is_file():
-            raise EnvironmentFault(
-                f"{_PLACE}: there is no {folder / name}",
-                remedy=f"name a local directory with {_CONFIG} and model.safetensors, or all its shards and {_INDEX}",
-            )
-
-
 def _require_shape(folder: Path, architecture: Architecture, vocabulary: int) -> None:
     """What the weights' own shapes do not tell: the number of heads, for one."""
-    config = _json(folder / _CONFIG)
+    config = read_object(folder / CONFIG, _PLACE)
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     fields = {
@@ -113,33 +94,23 @@ def _require_shape(folder: Path, architecture: Architecture, vocabulary: int) ->
     for field, (name, there, here) in fields.items():
         if there != here:
             raise EnvironmentFault(
-                f"{_PLACE}: {folder / _CONFIG} says {name} {there}, student.architecture.{field} is {here}",
+                f"{_PLACE}: {folder / CONFIG} says {name} {there}, student.architecture.{field} is {here}",
                 remedy=f"make student.architecture.{field} that of the weights",
             )
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise EnvironmentFault(
-            f"{_PLACE}: {folder / _CONFIG} scales its rotary positions ({kind}), a student does not",
+            f"{_PLACE}: {folder / CONFIG} scales its rotary positions ({kind}), a student does not",
             remedy="start from a model without rope scaling",
         )
     for name in ("attention_bias", "mlp_bias"):
         if config.get(name):
             raise EnvironmentFault(
-                f"{_PLACE}: {folder / _CONFIG} says {name} true, a student has no biases",
+                f"{_PLACE}: {folder / CONFIG} says {name} true, a student has no biases",
                 remedy="start from a model without biases",
             )
     if config.get("vocab_size") != vocabulary:
         raise EnvironmentFault(
-            f"{_PLACE}: {folder / _CONFIG} says vocab_size {config.get('vocab_size')}, this student has {vocabulary}",
+            f"{_PLACE}: {folder / CONFIG} says vocab_size {config.get('vocab_size')}, this student has {vocabulary}",
             remedy="use the tokenizer of the weights; data.tokenizer.vocabulary sets the rows",
         )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-        if not isinstance(content, dict):
-            raise ValueError("no JSON object")
-    except (OSError, ValueError) as error:
-        raise EnvironmentFault(f"{_PLACE}: cannot read {file}: {error}", remedy="fetch the directory again") from error
-    return content

@@ -22,6 +22,9 @@ from pdforge.recipe.models import (
     Truncation,
 )
 
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of a teacher's weights and forward pass."""
+
 _CALIBRATION = 8192
 """Positions whose kept ids order a logit store's rank table."""
 _CALIBRATION_OF_TABLES = 65536
@@ -74,6 +77,11 @@ class HuggingFaceSource(BaseModel):
     path: str
     revision: str | None
     dtype: Literal["bfloat16", "float16", "float32"]
+    gguf_file: str | None
+    code: bool
+    """Whether code that comes with the model may run."""
+    shard: int
+    """Processes that hold one copy of its layers together."""
     architecture: Architecture | None
     """For estimates only."""
     vocabulary: int
@@ -112,6 +120,25 @@ class ConversationMix(BaseModel):
     """First of them in the text's token store."""
 
 
+class OnlineCapture(BaseModel):
+    """Distributions that a teacher's training stores as it goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_step: int
+    """The first step whose distributions are stored."""
+    first_sample: int
+    """The first sample of that step."""
+    truncation: Truncation
+    codec: Codec | Literal["sampled"]
+    columns: tuple[Column, ...]
+    """In the order of their names."""
+    shard_sequences: int
+    """Sequences of a shard of the logit store, and at most of a segment on the way there."""
+    vocabulary: int
+    sequence_length: int
+
+
 class TrainJob(_Job):
     """A training stage; everything that torchtitan needs is rendered into `train.py` from this."""
 
@@ -131,6 +158,12 @@ class TrainJob(_Job):
     """Logit store; None where no step gives it weight, or the teacher is live."""
     teacher: ModelSource | HuggingFaceSource | None = None
     """The teacher that runs beside the student; None where its distributions are stored."""
+    teacher_precision: Precision | None = None
+    """Of that teacher."""
+    online: OnlineCapture | None = None
+    """What this training stores of its own distributions; None: nothing."""
+    first_sample: int = 0
+    """The first sample that is read."""
     initial: InitialWeights | None = None
     """None: drawn by `training.seed`."""
     conversations: ConversationMix | None = None
@@ -153,7 +186,7 @@ class CaptureJob(_Job):
     Any number of processes share the work: rank r of R captures the shards r, r+R, r+2R, …; R may differ from attempt
     to attempt. They need nothing of each other, neither a process group nor to run at one time, so they may be the
     tasks of a job array (RANK and WORLD_SIZE say which). Rank 0 ends last and publishes the store; of an array, whoever
-    runs the stage once more as one process.
+    runs the stage once more as one process. Where a teacher is sharded, its processes form a group and run together.
     """
 
     kind: Literal["capture"] = "capture"
@@ -162,7 +195,8 @@ class CaptureJob(_Job):
     tokens: str
     tokens_identity: str
     sequences: int
-    """Samples 0 … sequences-1 of the `train` split are captured."""
+    """Samples of the `train` split that are captured, from `first_sample` on."""
+    first_sample: int = 0
     truncation: Truncation
     shard_sequences: int
     codec: Codec | Literal["sampled"]
@@ -170,9 +204,11 @@ class CaptureJob(_Job):
     """In the order of their names."""
     from_step: int | None = None
     """Captured while the teacher is pre-trained, from this step; None: afterwards."""
+    training: str | None = None
+    """Stage directory of that pre-training."""
     micro: int
     device: Literal["cpu", "cuda"]
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     processes: int
     output: str
 
@@ -181,6 +217,11 @@ class CaptureJob(_Job):
         """Samples 0 … n-1 whose kept ids order the store's rank tables; every process computes the same ones."""
         positions = _CALIBRATION_OF_TABLES if self.codec.startswith("context") else _CALIBRATION
         return min(self.sequences, max(1, positions // self.teacher.sequence_length))
+
+    @property
+    def shard(self) -> int:
+        """Processes that hold one copy of the teacher together."""
+        return self.teacher.shard if isinstance(self.teacher, HuggingFaceSource) else 1
 
 
 class ExportJob(_Job):

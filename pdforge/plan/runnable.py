@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pdforge.errors import UsageError
-from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
+from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, Job, TrainJob
 from pdforge.plan.model import Plan
 
 
@@ -13,15 +13,16 @@ def require_runnable(plans: Iterable[Plan]) -> None:
     """Refuse, before anything starts, plans that this machine or this version cannot carry out.
 
     Raises:
-        EnvironmentFault: as `require_training_packages` and `require_export_packages`.
+        EnvironmentFault: as `require_training_packages` and `require_huggingface_packages`.
         UsageError: as `require_supported`.
     """
-    from pdforge.environment import require_export_packages, require_training_packages  # noqa: PLC0415 - not to plan
+    from pdforge.environment import require_huggingface_packages, require_training_packages  # noqa: PLC0415 - not to plan
 
     plans = list(plans)
     require_training_packages()
-    if any(plan.stage("export") for plan in plans):
-        require_export_packages()
+    sources = [source for plan in plans for stage in plan.stages if (source := _huggingface(stage.job))]
+    if sources or any(plan.stage("export") for plan in plans):
+        require_huggingface_packages(gguf=any(source.gguf_file for source in sources))
     require_supported(plans)
 
 
@@ -45,24 +46,11 @@ def unsupported(plan: Plan) -> str:
     return f"this version cannot {'; nor '.join(lacking)}" if lacking else ""
 
 
+def _huggingface(job: Job) -> HuggingFaceSource | None:
+    teacher = job.teacher if isinstance(job, CaptureJob | TrainJob) else None
+    return teacher if isinstance(teacher, HuggingFaceSource) else None
+
+
 def _lacking(plan: Plan) -> Iterator[str]:
-    for stage in plan.stages:
-        match stage.job:
-            case CaptureJob() as job:
-                yield from _capture(job)
-            case TrainJob() as job:
-                yield from _train(job)
     if plan.recipe.evaluate is not None:
         yield "evaluate the student (evaluate)"
-
-
-def _capture(job: CaptureJob) -> Iterator[str]:
-    if isinstance(job.teacher, HuggingFaceSource):
-        yield f"capture from a Hugging Face model ({job.teacher.path})"
-    if job.from_step is not None:
-        yield "capture while the teacher is pre-trained (teacher.logits.mode online)"
-
-
-def _train(job: TrainJob) -> Iterator[str]:
-    if job.teacher is not None:
-        yield "run the teacher beside the student (teacher.logits.mode live)"

@@ -1,16 +1,35 @@
-"""Teachers that come from outside: where their weights are, and what names them."""
+"""Teachers: where the weights of those from outside are, what names them, and what is stored of any."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from pdforge.errors import EnvironmentFault
+from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.identity import identity
 from pdforge.plan.content import fingerprint_folder
 from pdforge.plan.initialise import checkpoint_of
-from pdforge.plan.jobs import HuggingFaceSource, ModelSource
+from pdforge.plan.jobs import HuggingFaceSource, ModelSource, OnlineCapture
+from pdforge.pretrained import require_files
+from pdforge.recipe.columns import required_columns
 from pdforge.recipe.hub import is_hub_id
-from pdforge.recipe.models import HuggingFaceTeacher, TorchtitanTeacher
+from pdforge.recipe.models import (
+    Codec,
+    Column,
+    HuggingFaceTeacher,
+    OfflineLogits,
+    OnlineLogits,
+    PretrainedHere,
+    Recipe,
+    Sample,
+    Teacher,
+    TorchtitanTeacher,
+    Truncation,
+)
+
+PLACE = "teacher.model"
+
+DEFAULT_CODEC: Codec = "rank-gap-63"
 
 
 def torchtitan_teacher(teacher: TorchtitanTeacher, *, vocabulary: int, sequence_length: int) -> tuple[ModelSource, str]:
@@ -19,7 +38,7 @@ def torchtitan_teacher(teacher: TorchtitanTeacher, *, vocabulary: int, sequence_
     Raises:
         EnvironmentFault: there is no such checkpoint.
     """
-    checkpoint = checkpoint_of(teacher.path, teacher.step, "teacher.model")
+    checkpoint = checkpoint_of(teacher.path, teacher.step, PLACE)
     source = ModelSource(
         architecture=teacher.architecture,
         vocabulary=vocabulary,
@@ -32,29 +51,92 @@ def torchtitan_teacher(teacher: TorchtitanTeacher, *, vocabulary: int, sequence_
 
 
 def huggingface_teacher(
-    teacher: HuggingFaceTeacher, *, vocabulary: int, sequence_length: int
+    teacher: HuggingFaceTeacher, *, vocabulary: int, sequence_length: int, processes: int
 ) -> tuple[HuggingFaceSource, str]:
     """The model and its identity: of a local directory its content, of a hub id its name and revision.
 
     Raises:
-        EnvironmentFault: the path is no directory and no hub id.
+        EnvironmentFault: the path is no directory and no hub id, or the directory lacks a file.
+        UsageError: its processes do not make whole copies, or its code may change unseen.
     """
     folder = Path(teacher.path)
     if folder.is_dir():
-        path, named = str(folder.absolute()), {"content": fingerprint_folder(folder)}
+        require_files(folder, f"{PLACE}.path", gguf=teacher.gguf_file)
+        content = fingerprint_folder(folder if teacher.gguf_file is None else folder / teacher.gguf_file)
+        path, named = str(folder.absolute()), {"content": content}
     elif is_hub_id(teacher.path):
+        if teacher.trust_remote_code is not None and teacher.revision is None:
+            raise UsageError(
+                f"{PLACE}: code of {teacher.path} may run, and its revision is not pinned",
+                remedy="add `revision:` with the commit whose code was read",
+            )
         path, named = teacher.path, {"path": teacher.path, "revision": teacher.revision or "main"}
     else:
         raise EnvironmentFault(
-            f"teacher.model.path: {teacher.path!r} is neither a directory nor a hub id",
+            f"{PLACE}.path: {teacher.path!r} is neither a directory nor a hub id",
             remedy="name a directory with config.json and weights, or a hub id such as zai-org/glm-4-9b",
         )
+    if processes % teacher.shard:
+        raise UsageError(
+            f"{PLACE}.shard: {teacher.shard} processes hold the model together, and there are {processes}",
+            remedy="start a multiple of it (`--processes`, or the profile's nodes)",
+        )
+    gguf = {} if teacher.gguf_file is None else {"gguf_file": teacher.gguf_file}
     source = HuggingFaceSource(
         path=path,
         revision=teacher.revision,
         dtype=teacher.dtype,
+        gguf_file=teacher.gguf_file,
+        code=teacher.trust_remote_code is not None,
+        shard=teacher.shard,
         architecture=teacher.architecture,
         vocabulary=vocabulary,
         sequence_length=sequence_length,
     )
-    return source, identity({"teacher": "huggingface", "dtype": teacher.dtype, **named})
+    return source, identity({"teacher": "huggingface", "dtype": teacher.dtype, **named, **gguf})
+
+
+class Stored(NamedTuple):
+    """What a logit store holds, and how: as the fields of jobs and identities are called."""
+
+    truncation: Truncation
+    codec: Codec | Literal["sampled"]
+    columns: tuple[Column, ...]
+    shard_sequences: int
+
+
+def what_is_stored(recipe: Recipe, teacher: Teacher, logits: OfflineLogits | OnlineLogits) -> Stored:
+    """Of the teacher's distributions, for this recipe."""
+    columns: set[Any] = {*logits.columns, *required_columns(recipe.objective)}
+    return Stored(
+        truncation=logits.keep or teacher.truncation,
+        codec="sampled" if isinstance(teacher.truncation, Sample) else logits.codec or DEFAULT_CODEC,
+        columns=tuple(sorted(columns)),
+        shard_sequences=logits.shard_sequences,
+    )
+
+
+def online_capture(recipe: Recipe, teacher: Teacher | None, vocabulary: int) -> OnlineCapture | None:
+    """What the teacher's training stores of its own distributions; None: nothing.
+
+    Raises:
+        UsageError: a process of that training has a part of a model or of a sequence only.
+    """
+    if teacher is None or not isinstance(teacher.logits, OnlineLogits):
+        return None
+    assert isinstance(teacher.model, PretrainedHere), "PD133 refuses it"
+    training = teacher.model.training
+    spread = training.parallelism
+    if {spread.tensor, spread.pipeline, spread.context} != {1}:
+        raise UsageError(
+            f"{PLACE}.training.parallelism: the teacher stores its distributions while it is trained, and a process "
+            "that holds a part of a model, or of a sequence, sees a part of them",
+            remedy="set tensor, pipeline and context to 1, or teacher.logits.mode to offline",
+        )
+    return OnlineCapture(
+        from_step=teacher.logits.from_step,
+        first_sample=(teacher.logits.from_step - 1) * training.batch.global_,
+        vocabulary=vocabulary,
+        sequence_length=recipe.data.sequence_length,
+        **what_is_stored(recipe, teacher, teacher.logits)._asdict(),
+    )

@@ -14,10 +14,10 @@ from torch import Tensor
 from pdforge.errors import EnvironmentFault, StageFailed
 from pdforge.layout import TOKENIZER_FILE, StageDirectory, read_json, write_atomically
 from pdforge.plan.jobs import ExportJob
-from pdforge.stages.capture import load
 from pdforge.stages.entry import Results, Stopped
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.huggingface import huggingface_config, huggingface_weights
+from pdforge.titan.inference import load
 
 FOLDER = "huggingface"
 """The exported model, below the stage's output."""

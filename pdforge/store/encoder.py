@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdforge.errors import EnvironmentFault, StoreError
+from pdforge.gguf import tokenizer_of
+from pdforge.pretrained import TOKENIZER, fetch
+from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import Corpus, PretrainedTokenizer, Tokenizer
 from pdforge.recipe.parts.data import SEPARATOR
 from pdforge.store.corpus import sources
@@ -26,17 +29,21 @@ def tokenizer_json(tokenizer: Tokenizer, corpus: Sequence[Corpus]) -> bytes:
     """The `tokenizer.json` that a recipe means: trained (the same for the same text), or the file as it is.
 
     Raises:
-        EnvironmentFault: `tokenizers` is not installed, or there is no such file.
+        EnvironmentFault: `tokenizers` is not installed, there is no such file, or the hub does not give it.
     """
     if isinstance(tokenizer, PretrainedTokenizer):
         path = Path(tokenizer.path)
-        path = path / "tokenizer.json" if path.is_dir() else path
+        if is_hub_id(tokenizer.path):
+            path = fetch(tokenizer.path, tokenizer.revision, "data.tokenizer.path", [TOKENIZER])
+        if path.suffix == ".gguf":
+            return tokenizer_of(path, "data.tokenizer.path")
+        path = path / TOKENIZER if path.is_dir() else path
         try:
             return path.read_bytes()
         except OSError as error:
             raise EnvironmentFault(
                 f"{path}: tokenizer cannot be read: {error.strerror}",
-                remedy="`data.tokenizer.path` is a local tokenizer.json, or a folder that holds one",
+                remedy="`data.tokenizer.path` is a tokenizer.json, a folder or repository with one, or a GGUF file",
             ) from error
     library = _library()
     model = library.Tokenizer(library.models.BPE())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,17 @@ MASS_EDGES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 def measure(blocks: Sequence[LogitBlock], top_k: int, decoded: Decoded) -> Fidelity:
     """Fidelity of one shard; `decoded` is its first block, decoded again."""
-    count = np.concatenate([block.count for block in blocks]).astype(np.int64)
-    mass = np.concatenate([block.mass for block in blocks]).astype(np.float64)
     kl = divergence(blocks[0], decoded)
+    return tally(
+        np.concatenate([block.count for block in blocks]).astype(np.int64),
+        np.concatenate([block.mass for block in blocks]).astype(np.float64),
+        top_k,
+        {"sampled": len(kl), "kl_sum": float(kl.sum()), "kl_max": float(kl.max())},
+    )
+
+
+def tally(count: NDArray[np.int64], mass: NDArray[np.float64], top_k: int, measured: Mapping[str, float]) -> Fidelity:
+    """Fidelity of positions with these numbers of entries [N] and kept masses [N]; `measured` on some of them."""
     bins = np.bincount(np.searchsorted(MASS_EDGES, mass, side="right") - 1, minlength=len(MASS_EDGES))
     return Fidelity(
         positions=len(count),
@@ -27,9 +35,9 @@ def measure(blocks: Sequence[LogitBlock], top_k: int, decoded: Decoded) -> Fidel
         counts=tuple(np.bincount(count, minlength=top_k + 1).tolist()),
         masses=tuple(bins.tolist()),
         mass_sum=float(mass.sum()),
-        sampled=len(kl),
-        kl_sum=float(kl.sum()),
-        kl_max=float(kl.max()),
+        sampled=int(measured["sampled"]),
+        kl_sum=measured["kl_sum"],
+        kl_max=measured["kl_max"],
     )
 
 

@@ -159,9 +159,11 @@ class LogitStore:
         return (None if top_p in (None, held.top_p) else top_p), top_k or held.top_k
 
     def _decode(self, sample: int) -> Decoded:
-        if not 0 <= sample < len(self):
-            raise StoreMissing(f"{self._folder}: no sample {sample}; it holds 0 to {len(self) - 1}")
-        shard, block = divmod(sample, self.manifest.shard_sequences)
+        place = sample - self.manifest.start
+        if not 0 <= place < len(self):
+            first = self.manifest.start
+            raise StoreMissing(f"{self._folder}: no sample {sample}; it holds {first} to {first + len(self) - 1}")
+        shard, block = divmod(place, self.manifest.shard_sequences)
         reader = self._shards.reader(shard)
         try:
             return self._parse(reader.block(block))

@@ -15,13 +15,13 @@ class SampleOrder:
     the size of n is held, any position costs the same, and no library's version matters.
     """
 
-    def __init__(self, samples: int, seed: int) -> None:
-        """The order of so many samples; `seed` is that of their token store."""
-        self._samples, self._seed = samples, seed
+    def __init__(self, samples: int, seed: int, start: int = 0) -> None:
+        """The order of so many samples, from position `start` on; `seed` is that of their token store."""
+        self._samples, self._seed, self._start = samples, seed, start
         self._half = max(1, ((samples - 1).bit_length() + 1) // 2)
 
     def __getitem__(self, position: int) -> int:
-        epoch, place = divmod(position, self._samples)
+        epoch, place = divmod(position + self._start, self._samples)
         if epoch == 0:
             return place
         keys = [_mix(self._seed + _GOLDEN * (epoch * _ROUNDS + number)) for number in range(_ROUNDS)]

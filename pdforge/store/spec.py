@@ -39,7 +39,9 @@ class LogitSpec(Part):
     top_p: Annotated[float, Field(gt=0, le=1)]
     top_k: Annotated[int, Field(ge=1, le=255)]
     sequences: Annotated[int, Field(ge=1)]
-    """Samples 0 … sequences-1 of the token store's train split."""
+    """Samples of the token store's train split, from `first` on."""
+    first: Annotated[int, Field(ge=1)] | None = None
+    """The first of them; None: 0."""
     shard_sequences: Annotated[int, Field(ge=1)]
     """Sequences of a shard; the last may have fewer."""
     teacher_dtype: str
@@ -64,6 +66,11 @@ class LogitSpec(Part):
         if set(value) - set(COLUMNS) or len(set(value)) != len(value):
             raise ValueError(f"columns are chosen from {', '.join(COLUMNS)}")
         return value
+
+    @property
+    def start(self) -> int:
+        """The first sample."""
+        return self.first or 0
 
     @property
     def shards(self) -> int:

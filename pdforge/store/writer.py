@@ -59,6 +59,16 @@ class LogitWriter:
         meta = {**self._marks(index), "fidelity": fidelity.model_dump(mode="json")}
         write_shard_file(self._folder.place(shard_name(index)), encoded, meta)
 
+    def write_encoded(
+        self, index: int, encoded: Sequence[bytes | memoryview], measured: Fidelity, meta: dict[str, Any]
+    ) -> None:
+        """Publish shard `index` of sequences that were encoded with this store's rank tables; `meta` goes along."""
+        write_shard_file(
+            self._folder.place(shard_name(index)),
+            encoded,
+            {**self._marks(index), "fidelity": measured.model_dump(mode="json"), **meta},
+        )
+
     def _marks(self, index: int) -> dict[str, Any]:
         """What a shard carries, so that no other store's shard is taken for one of this."""
         return {"spec": self.spec.hash(), "ranks": self._ranks_digest, "shard": index}

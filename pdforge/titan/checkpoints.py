@@ -5,7 +5,7 @@ weights come from.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,19 @@ class StageCheckpoints(CheckpointManager):
             # super() does not find the base class of a dataclass with slots
             CheckpointManager.Config.__post_init__(self)
 
+    before_save: Callable[[], None] = staticmethod(lambda: None)
+    """Set by the trainer: called before each checkpoint is written."""
     due = False
     """Set by the trainer, equally on every rank: the next save is made whatever the step."""
 
     def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
         return self.due or super()._should_save(curr_step, last_step)
+
+    def save(self, curr_step: int, last_step: bool = False) -> bool:
+        """torchtitan's."""
+        if self._should_save(curr_step, last_step):
+            self.before_save()
+        return bool(super().save(curr_step, last_step))
 
     def dcp_load(self, state_dict: dict[str, Any], checkpoint_id: str, from_hf: bool, from_quantized: bool) -> None:
         """torchtitan's; what a training starts from is looked at before.

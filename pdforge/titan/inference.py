@@ -6,17 +6,39 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.device_mesh import DeviceMesh
 from torchtitan.protocols.model_spec import ModelSpec
 
 from pdforge.errors import EnvironmentFault
+from pdforge.plan.jobs import ModelSource
+from pdforge.teachers.huggingface import require_finite
+from pdforge.teachers.sharding import shard_layers
+from pdforge.titan.models import decoder_of
+
+
+def load(
+    source: ModelSource, device: torch.device, dtype: torch.dtype, *, mesh: DeviceMesh | None = None
+) -> FrozenModel:
+    """The model of a torchtitan checkpoint."""
+    spec = decoder_of(source.architecture, vocabulary=source.vocabulary, sequence_length=source.sequence_length)
+    checkpoint = Path(source.checkpoint) / f"step-{source.step}"
+    return FrozenModel(spec, checkpoint=checkpoint, device=device, dtype=dtype, mesh=mesh)
 
 
 class FrozenModel:
     """A decoder with loaded weights; documents of a packed sequence do not see each other, exactly as in training."""
 
-    def __init__(self, spec: ModelSpec, *, checkpoint: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        checkpoint: Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        mesh: DeviceMesh | None = None,
+    ) -> None:
         """Build the model and load its weights.
 
         Args:
@@ -24,9 +46,10 @@ class FrozenModel:
             checkpoint: a torchtitan checkpoint (`…/step-N`), of any number of processes.
             device: where it runs.
             dtype: of weights and activations.
+            mesh: over whose processes its layers are sharded; a collective then, and so is `hidden`.
 
         Raises:
-            EnvironmentFault: no such checkpoint, or of another shape.
+            EnvironmentFault: no such checkpoint, of another shape, or with a weight that is not finite.
         """
         if not (checkpoint / ".metadata").exists():
             raise EnvironmentFault(
@@ -34,19 +57,22 @@ class FrozenModel:
             )
         with torch.device("meta"):
             model = spec.model.build()
+        if mesh is not None:
+            shard_layers(model.layers.values(), mesh)
         model.to_empty(device=device)
         with torch.no_grad():
             # parameters are overwritten below; buffers, such as rotary frequencies, are not in a checkpoint
             model.init_weights(buffer_device=None)
         weights = model.state_dict()
         try:
-            load(weights, checkpoint_id=str(checkpoint), no_dist=True)
+            state_dict_loader.load(weights, checkpoint_id=str(checkpoint), no_dist=mesh is None)
         except (CheckpointException, KeyError, ValueError, RuntimeError) as error:
             raise EnvironmentFault(
                 f"the checkpoint {checkpoint} is not of the model that the recipe describes: {error}",
                 remedy="make the teacher's `architecture` and the vocabulary those of the checkpoint",
             ) from error
         model.load_state_dict(weights)
+        require_finite(model.named_parameters(), str(checkpoint))
         head = model.lm_head
         assert isinstance(head, nn.Module)
         # the output projection runs apart, so that no tensor of all logits of a sequence need exist

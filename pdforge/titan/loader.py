@@ -32,6 +32,9 @@ PREFETCH = 2
 TEACHER = ("teacher_ids", "teacher_logprobs", "teacher_spread")
 """What a batch may hold of the teacher, in the order of `pack`."""
 
+SAMPLES = "samples"
+"""The sample index of each row of a batch [B], for a teacher in this job."""
+
 QUANTILE_SEQUENCES = 256
 """Sequences whose entropies say what is low."""
 
@@ -82,6 +85,8 @@ class StoreLoader(BaseDataLoader):
         """A token store of conversations, of which samples are mixed in."""
         mix: tuple[int, int, int] = (0, 0, 0)
         """Of such a mixture: samples of conversations, samples of text, and the first of these in `tokens`."""
+        first: int = 0
+        """The first of them: a logit store may begin later."""
         logits: str | None = None
         """The logit store, if the objective needs one."""
         top_p: float = 1.0
@@ -92,6 +97,8 @@ class StoreLoader(BaseDataLoader):
         """A pass has a multiple of this many batches on every rank: a pipeline takes several at once."""
         spread: bool = False
         """Whether the objective needs the standard deviation of the teacher's logits."""
+        named: bool = False
+        """Whether a batch says which samples it holds: a teacher in this job must know."""
         skip_lowest_entropy: float | None = None
         """Part of the positions, those where the teacher's entropy is lowest, that lose their teacher."""
         infinite: bool = True
@@ -110,13 +117,14 @@ class StoreLoader(BaseDataLoader):
         self._world, self._rank, self._batch = dp_world_size, dp_rank, local_batch_size
         store = TokenStore.open(config.tokens)
         self._split = _samples_of(config, store)
-        self.order = SampleOrder(len(self._split), store.manifest.seed)
+        self.order = SampleOrder(len(self._split), store.manifest.seed, config.first)
         self._logits = LogitStore.open(config.logits) if config.logits else None
         self._samples = len(self._split) if config.samples is None else config.samples
         self._consumed = 0
         self._columns = ([SPREAD] if config.spread else []) + ([ENTROPY] if config.skip_lowest_entropy else [])
         if self._logits is not None and config.skip_lowest_entropy:
-            within = range(min(QUANTILE_SEQUENCES, self._samples, len(self._split)))
+            start = config.first
+            within = range(start, start + min(QUANTILE_SEQUENCES, self._samples, len(self._split) - start))
             self._low_entropy = entropy_quantile(self._logits, within, config.skip_lowest_entropy)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
@@ -160,6 +168,8 @@ class StoreLoader(BaseDataLoader):
             if self._config.skip_lowest_entropy:
                 logprobs[columns.pop() <= self._low_entropy] = -np.inf
             batch |= dict(zip(TEACHER, map(torch.from_numpy, (ids, logprobs, *columns)), strict=False))
+        if self._config.named:
+            batch[SAMPLES] = torch.tensor(present or [0])
         if not present:
             labels = torch.full_like(labels, IGNORE_INDEX)
         return _pad(batch, labels, len(wanted))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +18,15 @@ from torchtitan.trainer import Trainer
 from pdforge import heartbeat
 from pdforge.distill.loss import means
 from pdforge.errors import EnvironmentFault
+from pdforge.layout import StageDirectory
 from pdforge.titan.checkpoints import StageCheckpoints, require_same_science, science
 from pdforge.titan.guard import FiniteStep, gradient_norms
 from pdforge.titan.heldout import HeldOutLoss
-from pdforge.titan.loader import TEACHER, StoreLoader
+from pdforge.titan.live import LiveTeacher
+from pdforge.titan.loader import SAMPLES, TEACHER, StoreLoader
 from pdforge.titan.loss import DistillationLoss, innermost
 from pdforge.titan.metrics import StageMetrics
+from pdforge.titan.online import CapturingLoss, OnlineWriter
 from pdforge.titan.packing import pack
 
 
@@ -36,6 +40,8 @@ class DistillTrainer(Trainer):
         """torchtitan's configuration."""
 
         metrics: MetricsProcessor.Config = field(default_factory=StageMetrics.Config)
+        teacher: LiveTeacher.Config | None = None
+        """The teacher that runs beside the student; None: its distributions are stored, or there is none."""
 
         def __post_init__(self) -> None:
             # super() does not find the base class of a dataclass with slots
@@ -63,6 +69,14 @@ class DistillTrainer(Trainer):
             self.dataloader.order,
             self.device,
         )
+        self._online: OnlineWriter | None = None
+        if isinstance(loss, CapturingLoss):
+            self._online = OnlineWriter(loss, StageDirectory(Path(config.dump_folder)).distributions)
+            self.checkpointer.before_save = self._online.publish
+        self._teacher: LiveTeacher | None = None
+        if config.teacher is not None:
+            mesh = self.parallel_dims.get_optional_mesh("dp_shard")
+            self._teacher = LiveTeacher(config.teacher, self.device, mesh, config.training.local_batch_size)
         self._schedule_steps = config.lr_scheduler.total_steps or config.training.steps
         if self.parallel_dims.pp_enabled:
             self.metrics_processor.agree = self._of_last_stage
@@ -85,7 +99,9 @@ class DistillTrainer(Trainer):
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """The teacher joins the labels before torchtitan shards them."""
         teacher = [input_dict[key] for key in TEACHER if key in input_dict]
-        inputs_only = {key: value for key, value in input_dict.items() if key not in TEACHER}
+        if self._teacher is not None:
+            teacher = self._teacher.teach(input_dict["input"], labels, input_dict["positions"], input_dict[SAMPLES])
+        inputs_only = {key: value for key, value in input_dict.items() if key not in (*TEACHER, SAMPLES)}
         if teacher:
             labels = pack(labels, *teacher)
         inputs, labels, extra = super().post_dataloading_process(inputs_only, labels)
@@ -96,7 +112,11 @@ class DistillTrainer(Trainer):
 
     def forward_backward_step(self, **arguments: Any) -> Tensor:
         """torchtitan's, whose loss every stage of a pipeline knows."""
+        if self._online is not None:
+            self._online.before(self.step, arguments["input_dict"][SAMPLES])
         loss = super().forward_backward_step(**arguments)
+        if self._online is not None:
+            self._online.after(self.step)
         if self.parallel_dims.pp_enabled:
             loss = self._of_last_stage(loss)
         self._finite.add(loss)
@@ -178,6 +198,8 @@ class DistillTrainer(Trainer):
         heartbeat.finish("checkpoint load")
         self._saved_step = self.step
         self.metrics_processor.resume(self.step)
+        if self._online is not None:
+            self._online.resume(self.step)
         unfinished = 0 < self.step < self.config.training.steps
         if unfinished and self.config.validator.enable and self.validator.should_validate(self.step):
             # torchtitan saves before it validates: a kill between the two must not leave a gap in the curve

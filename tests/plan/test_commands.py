@@ -60,10 +60,14 @@ def test_warnings_are_part_of_the_page(recipe: Path) -> None:
     assert "warning[PD151]" in shown.stdout
 
 
-def test_what_can_only_be_planned_is_said() -> None:
+def test_what_can_only_be_planned_is_said(recipe: Path) -> None:
+    shown = pdforge("plan", str(recipe), "-n", "1", "--variant", "pd", "--set", "evaluate={tasks: [{task: piqa}]}")
+    assert "can be planned, not run" in shown.stdout, shown.stdout + shown.stderr
+
+
+def test_the_size_of_a_published_logit_store() -> None:
     shown = pdforge("plan", "pd_star", "-n", "8", "--set", "data.corpus={kind: python-stdlib}")
     assert shown.returncode == 0, shown.stderr
-    assert "can be planned, not run" in shown.stdout
     assert "3.35 TB" in shown.stdout  # 100B tokens × 22.3 entries × 12 bits
 
 

@@ -232,7 +232,8 @@ def test_when_distributions_are_captured_counts(plans: MakePlans) -> None:
         plans("training.tokens=4k", *more)
         for more in ([], *([f"teacher.logits={{mode: online, from_step: {step}}}"] for step in (2, 3)))
     )
-    assert changed(offline, early) == changed(early, late) == CAPTURE
+    # the teacher's weights are the same, and what its training leaves is not
+    assert changed(offline, early) == changed(early, late) == TEACHER
 
 
 def test_weights_of_a_mixture_count(plans: MakePlans, tmp_path: Path) -> None:
@@ -244,3 +245,26 @@ def test_weights_of_a_mixture_count(plans: MakePlans, tmp_path: Path) -> None:
         plans(mixture.replace("WEIGHT", "1", 1).replace("WEIGHT", "2")),
     )
     assert changed(before, after) == ALL
+
+
+def test_of_a_hugging_face_teacher_its_weights_count_and_not_how_it_is_held(plans: MakePlans, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "a.gguf", "b.gguf"):
+        (folder / name).write_text(name)
+    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"<|endoftext|>": 0, "a": 1}}}')
+
+    def made(*more: str) -> Plan:
+        teacher = f"teacher.model={{kind: huggingface, path: {folder}, {', '.join(more)}}}"
+        tokenizer = f"data.tokenizer={{kind: pretrained, path: {folder}, vocabulary: 300}}"
+        return plans(teacher, tokenizer, "training.tokens=4k", profile=CPU.with_processes(2))[0]
+
+    before = made()
+    for same in ("shard: 2", "trust_remote_code: I read it", "architecture: {hidden: 8, ffn: 8, layers: 1, heads: 1}"):
+        assert changed(before, made(same)) == NOTHING
+    gguf = made("gguf_file: a.gguf")
+    for other in (made("dtype: float32"), gguf):
+        assert changed(before, other) == CAPTURE
+    assert changed(gguf, made("gguf_file: b.gguf")) == CAPTURE
+    (folder / "b.gguf").unlink()  # the other files of its directory are not the model's
+    assert changed(gguf, made("gguf_file: a.gguf")) == NOTHING

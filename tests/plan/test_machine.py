@@ -8,7 +8,7 @@ import pytest
 
 from pdforge import environment
 from pdforge.environment import require_training_packages, training_packages
-from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.errors import EnvironmentFault
 from pdforge.plan import machine
 from pdforge.plan.machine import can_train, inspect_machine
 from pdforge.plan.runnable import require_runnable
@@ -108,7 +108,7 @@ def test_a_gpu_needs_a_compiler(install: Install, tmp_path: Path, monkeypatch: p
     assert checks["devices"].value.startswith("2 NVIDIA GPUs")
 
 
-def test_a_hugging_face_teacher_plans_and_does_not_run(plans: MakePlans, install: Install) -> None:
+def test_a_hugging_face_teacher_needs_its_packages(plans: MakePlans, install: Install) -> None:
     install()
     [plan] = plans(
         "teacher.model={kind: huggingface, path: some/model, revision: abc}",
@@ -117,6 +117,8 @@ def test_a_hugging_face_teacher_plans_and_does_not_run(plans: MakePlans, install
     assert [stage.kind for stage in plan.stages] == ["tokenize", "capture", "train"]
     assert plan.figures.teacher is not None
     assert plan.figures.teacher.parameters is None
-    with pytest.raises(UsageError, match="some/model"):
+    with pytest.raises(
+        EnvironmentFault, match="Hugging Face models: transformers, safetensors, huggingface_hub missing"
+    ):
         require_runnable([plan])
     require_runnable(plans())

@@ -18,10 +18,10 @@ from pdforge.layout import StageDirectory, write_atomically
 from pdforge.plan.jobs import CaptureJob, ModelSource
 from pdforge.recipe.models import Sample
 from pdforge.stages import capture
-from pdforge.stages.capture import load
 from pdforge.stages.entry import read_job
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
+from pdforge.titan.inference import load
 from tests.stages.conftest import ENVIRONMENT, TinyRun
 from tests.store import made, s3
 

@@ -15,10 +15,10 @@ import torch
 from pdforge.layout import StageDirectory
 from pdforge.plan.jobs import CaptureJob, ModelSource
 from pdforge.plan.model import StageKind
-from pdforge.stages.capture import load
 from pdforge.stages.entry import read_job
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
+from pdforge.titan.inference import load
 from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, pdforge, results, rows, steps, torchrun
 
 pytestmark = pytest.mark.slow

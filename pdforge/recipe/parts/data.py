@@ -108,11 +108,11 @@ class TrainedTokenizer(Model):
 
 
 class PretrainedTokenizer(Model):
-    """An existing Hugging Face tokenizer (`tokenizer.json`)."""
+    """An existing Hugging Face tokenizer (`tokenizer.json`), or that of a GGUF file."""
 
     kind: Literal["pretrained"] = "pretrained"
     path: Text
-    """A local directory or file, or a hub id such as `zai-org/glm-4-9b`."""
+    """A local directory or file (`tokenizer.json`, or a `.gguf`), or a hub id such as `zai-org/glm-4-9b`."""
     revision: Text | None = None
     """Git revision, where the path is a hub id."""
     vocabulary: Annotated[Count, Field(ge=2)] | None = None

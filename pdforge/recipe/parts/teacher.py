@@ -42,6 +42,12 @@ class HuggingFaceTeacher(Model):
     """Git revision, where the path is a hub id; without one the weights may change under a finished run."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Of weights and forward pass."""
+    gguf_file: Text | None = None
+    """The model is this GGUF file of the directory or repository; its weights become `dtype`."""
+    trust_remote_code: Text | None = None
+    """Let code that comes with the model run, and say why: it can do whatever you can. Never by default."""
+    shard: Count = 1
+    """Processes that hold one copy of the model's layers together (FSDP2), where one device does not hold them."""
     architecture: Architecture | None = None
     """Its shape, for sizes and estimates only: the model's own configuration is what runs."""
 

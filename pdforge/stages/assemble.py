@@ -1,0 +1,80 @@
+"""`capture` of distributions that a teacher stored while it was pre-trained: puts them into the order of a logit store.
+
+Nothing is computed again: encoded sequences keep their bytes, whichever process of the training wrote them.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdforge.layout import StageDirectory, read_json
+from pdforge.plan.jobs import CaptureJob, kept
+from pdforge.stages import stop
+from pdforge.stages.entry import Results, Stopped, in_array
+from pdforge.stages.store import POLL_S, CaptureProgress, publish, spec_of
+from pdforge.store.fidelity import tally
+from pdforge.store.segments import Encoding, Segments, read_table
+from pdforge.store.tokens import TokenStore
+from pdforge.store.writer import LogitWriter
+
+
+def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Results | Stopped:
+    """Write this rank's missing shards; rank 0 then waits for the others' and publishes the store.
+
+    Raises:
+        StoreMissing: the training did not leave the distributions of every sample.
+        StoreDamaged: what it left is not what was written.
+    """
+    assert job.training is not None
+    training = StageDirectory(Path(job.training))
+    segments = Segments(training.distributions)
+    segments.require(range(job.first_sample, job.first_sample + job.sequences))
+    table = read_table(training.distributions, job.teacher.vocabulary)
+    writer = LogitWriter(job.output, spec_of(job, TokenStore.open(job.tokens)), lambda: table)
+    encoding = Encoding(
+        codec=job.codec,
+        columns=job.columns,
+        vocabulary=job.teacher.vocabulary,
+        length=job.teacher.sequence_length,
+        width=kept(job.truncation)[1],
+    )
+    progress = CaptureProgress(directory, writer.spec) if rank == 0 or in_array() else None
+    for shard in writer.missing_shards():
+        if stop.requested():
+            return "stopped"
+        if shard % ranks == rank:
+            first = job.first_sample + shard * job.shard_sequences
+            samples = range(first, first + writer.spec.shard_length(shard))
+            encoded = [segments.block(sample) for sample in samples]
+            decoded = [encoding.decode(table, data) for data in encoded]
+            count = np.concatenate([np.isfinite(one.logprobs).sum(axis=1) for one in decoded])
+            mass = np.concatenate([one.mass for one in decoded]).astype(np.float64)
+            measured = tally(count, mass, encoding.width, segments.fidelity(first))
+            writer.write_encoded(shard, encoded, measured, {"teacher": _teacher(segments, samples)})
+        if progress:
+            progress.report(len(writer.missing_shards()))
+    if rank != 0 or in_array():
+        return {}
+    while writer.missing_shards():
+        if stop.requested():
+            return "stopped"
+        time.sleep(POLL_S)
+    shards = [
+        _teacher(segments, range(first, first + writer.spec.shard_length(shard)))
+        for shard in range(writer.spec.shards)
+        for first in [job.first_sample + shard * job.shard_sequences]
+    ]
+    done = read_json(training.done) or {}
+    heldout = done.get("results", {}).get("heldout_loss")
+    return publish(writer, {"teacher_heldout_loss": heldout}, {"from_step": job.from_step, "shards": shards})
+
+
+def _teacher(segments: Segments, samples: range) -> dict[str, Any]:
+    """The steps at which the teacher saw a shard's samples, and its mean loss on them then, nats a token."""
+    seen = [segments.seen(sample) for sample in samples]
+    steps = [step for step, _ in seen]
+    return {"steps": [min(steps), max(steps)], "loss": round(float(np.mean([loss for _, loss in seen])), 6)}
