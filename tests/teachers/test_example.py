@@ -1,4 +1,4 @@
-"""The teacher of examples/real_teacher, which is downloaded: `PDFORGE_DOWNLOAD=1`, or a folder that `prepare.py` made."""
+"""The teacher of examples/real_teacher: downloaded (`PDFORGE_DOWNLOAD=1`), or in a folder that `prepare.py` made."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_its_tokenizer_and_its_perplexity(folder: Path) -> None:
-    """The ids of transformers' conversion where that keeps the digits apart; every text comes back; a good model of it."""
+    """Ids of transformers' conversion where that keeps digits apart; every text comes back; a good model of it."""
     (file,) = (folder / "teacher").glob("*.gguf")
     source = tokenizer_of(file, "data.tokenizer.path").decode()
     ours = tokenizers.Tokenizer.from_str(source)
