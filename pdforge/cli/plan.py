@@ -27,6 +27,12 @@ RecipesArgument = Annotated[
 ]
 
 
+DeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--deep", help="Also build every training at its real size on this CPU, and trace its memory (torch)."
+    ),
+]
 FormOption = Annotated[Form, typer.Option("--format", "-f", help="How to write the page.")]
 
 
@@ -40,6 +46,7 @@ def plan_command(
     processes: ProcessesOption = None,
     form: FormOption = Form.TEXT,
     out: OutOption = None,
+    deep: DeepOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a recipe would run here: stages, steps, batch arithmetic, sizes, time; what is done already.
@@ -50,6 +57,7 @@ def plan_command(
     ```
     pdforge plan quickstart --set objective.temperature=2
     pdforge plan pd_star --cluster h100 --format html > plan.html
+    pdforge plan pd_star --cluster h100 --deep               # builds the real jobs; a minute each
     pdforge plan vanilla pd_star --variant 1.9b              # side by side
     ```
     """
@@ -60,7 +68,7 @@ def plan_command(
     profile = planning.find_profile(cluster, processes)
     storage = storage_root(root, profile.root)
     planned = [
-        planning.plan(recipe, variant or [], overrides or [], storage, profile, lenient=len(recipes) > 1)
+        planning.plan(recipe, variant or [], overrides or [], storage, profile, lenient=len(recipes) > 1, deep=deep)
         for recipe in recipes
     ]
     unread = any(each.page.unread for each in planned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pdforge.cli.render.form import Form
 from pdforge.cli.render.plan_forms import to_json, to_text
@@ -23,6 +23,9 @@ from pdforge.recipe.load import load_recipes
 from pdforge.recipe.models import Corpus
 from pdforge.store.corpus import fingerprint
 
+if TYPE_CHECKING:
+    from pdforge.launch.deep import Looked
+
 __all__ = ["Planned", "find_profile", "plan", "written"]
 
 
@@ -32,6 +35,8 @@ class Planned(NamedTuple):
     plans: list[Plan]
     page: PlanPage
     findings: list[Diagnostic]
+    deep: tuple[Looked, ...] = ()
+    """Its trainings, built at their real size, where that was asked for."""
 
     @property
     def refused(self) -> bool:
@@ -40,9 +45,10 @@ class Planned(NamedTuple):
 
 
 def plan(
-    recipe: str, variants: list[str], overrides: list[str], root: Path, profile: Profile, *, lenient: bool
+    recipe: str, variants: list[str], overrides: list[str], root: Path, profile: Profile, *, lenient: bool, deep: bool
 ) -> Planned:
-    """Plan one recipe; `lenient`: of the variants those that it has, or all where it has none of them.
+    """Plan one recipe; `lenient`: of the variants those that it has, or all where it has none of them; `deep`: build
+    its trainings too.
 
     Raises:
         PdforgeError: it cannot be planned.
@@ -61,17 +67,32 @@ def plan(
     plans = make_plans(loaded, profile, root, fingerprint_of=fingerprint_of)
     findings = list(dict.fromkeys(warning for one in loaded for warning in one.warnings))
     findings += place_advice(plans, loaded, root)
-    return Planned(plans, make_page(plans, root, findings=findings_of(findings), unread=unread), findings)
+    looked: list[Looked] = []
+    if deep:
+        from pdforge.launch.deep import findings as deep_findings  # noqa: PLC0415 - for this option only
+        from pdforge.launch.deep import look_at  # noqa: PLC0415
+
+        looked = look_at(plans)
+        found = [
+            each.at(one.place(each.field))
+            for made, one in zip(plans, loaded, strict=True)
+            for each in deep_findings(looked, made)
+        ]
+        findings += [each for each in dict.fromkeys(found) if each not in findings]
+    page = make_page(plans, root, findings=findings_of(findings), unread=unread)
+    return Planned(plans, page, findings, tuple(looked))
 
 
 def written(planned: Sequence[Planned], form: Form) -> str:
     """The pages of all, as they are printed."""
     pages = [each.page for each in planned]
+    looked = [one for each in planned for one in each.deep]
     match form:
         case Form.JSON:
-            return to_json([(each.plans, each.page) for each in planned])
+            return to_json([(each.plans, each.page) for each in planned], [one.figures() for one in looked])
         case Form.TEXT:
-            return to_text(pages, [finding for each in planned for finding in each.findings], sys.stdout)
+            text = to_text(pages, [finding for each in planned for finding in each.findings], sys.stdout)
+            return text + "".join(f"deep check of {one.line()}\n" for one in looked)
     from pdforge.cli.render.plan_files import to_file  # noqa: PLC0415 - Jinja: for these forms only
 
     return to_file(form, pages)

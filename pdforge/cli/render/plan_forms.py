@@ -39,8 +39,8 @@ def to_text(pages: Sequence[PlanPage], findings: Sequence[Diagnostic], stream: I
     return f"{text}\n{shown}why, with evidence: pdforge explain {' '.join(codes)}\n"
 
 
-def to_json(planned: Sequence[tuple[Sequence[Plan], PlanPage]]) -> str:
-    """The plans as they would be saved, and every figure of their pages."""
+def to_json(planned: Sequence[tuple[Sequence[Plan], PlanPage]], deep: Sequence[dict[str, object]] = ()) -> str:
+    """The plans as they would be saved, every figure of their pages, and what `--deep` found."""
     plans = [plan for plans, _ in planned for plan in plans]
     pages = [page for _, page in planned]
     value = {
@@ -55,5 +55,6 @@ def to_json(planned: Sequence[tuple[Sequence[Plan], PlanPage]]) -> str:
             for each in page.findings
         ],
         "pages": [page.to_json() for page in pages],
+        "deep": list(deep),
     }
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

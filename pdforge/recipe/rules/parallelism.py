@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import gcd
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.models import Parallelism, Recipe
-from pdforge.recipe.rules.parts import trainings
+from pdforge.recipe.rules.parts import divisors, trainings
 from pdforge.recipe.rules.registry import Finding, rule
 
 _ATTENTION_BLOCK = 128
@@ -33,6 +34,7 @@ def pipeline_within_layers(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(
                 f"{path}.parallelism.pipeline",
                 f"{_stages(training.parallelism)} pipeline stages for {shape.layers} layers",
+                "set a smaller pipeline, or take pipeline_schedule: 1f1b",
             )
 
 
@@ -52,7 +54,9 @@ def tensor_divides(recipe: Recipe) -> Iterator[Finding]:
         uneven = [f"{name} ({size})" for name, size in parts.items() if size % degree]
         if uneven:
             yield Finding(
-                f"{path}.parallelism.tensor", f"tensor is {degree}, which does not divide {', '.join(uneven)}"
+                f"{path}.parallelism.tensor",
+                f"tensor is {degree}, which does not divide {', '.join(uneven)}",
+                f"tensor could be {divisors(gcd(*parts.values()), degree)}",
             )
 
 
@@ -67,6 +71,7 @@ def context_divides_sequence(recipe: Recipe) -> Iterator[Finding]:
                 f"{path}.parallelism.context",
                 f"context is {training.parallelism.context}, so sequence_length must be a multiple of {unit}; "
                 f"it is {recipe.data.sequence_length}",
+                "set context: 1, or lengthen the sequences",
             )
 
 
@@ -83,6 +88,7 @@ def pipeline_fed(recipe: Recipe) -> Iterator[Finding]:
                 f"{path}.batch.micro",
                 f"micro {micro} is no multiple of {unit}: {size} at once through {spread.pipeline} pipeline stages "
                 f"({spread.pipeline_schedule})",
+                f"micro could be {unit} or {2 * unit}",
             )
 
 

@@ -12,6 +12,7 @@ WALLTIME = "PD170"
 LONGER = "PD171"
 TIGHT = "PD172"
 TOO_LARGE = "PD173"
+UNBUILDABLE = "PD174"
 
 PLANNING: dict[str, Topic] = {
     WALLTIME: Topic(
@@ -52,6 +53,14 @@ PLANNING: dict[str, Topic] = {
         "one time, and are more than the GPU of the cluster profile has: the job would end out of memory in its first "
         "step. A smaller micro batch takes as many more steps of accumulation and gives the same result; activation "
         "checkpointing computes again what is not kept (selective about 1/6 more FLOPs, full 1/3).",
+    ),
+    UNBUILDABLE: Topic(
+        UNBUILDABLE,
+        Severity.ERROR,
+        "a training cannot be built at its real size",
+        "`pdforge plan --deep` builds the compiled job with torchtitan's own Trainer under a fake process group of the "
+        "real number of processes, and runs one step on fake tensors: no memory, no GPU, no network. What torchtitan "
+        "or torch refuse there, they would refuse in the first minute of the job, on every GPU of it.",
     ),
 }
 """Topics by code."""

@@ -1,0 +1,78 @@
+"""`plan --deep`: the real trainer at its real size, on fake tensors; and what it says where that cannot be built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pdforge.launch.deep import Looked, findings, look_at
+from pdforge.plan.build import make_plans
+from pdforge.plan.jobs import TrainJob
+from pdforge.plan.memory import training_memory
+from pdforge.plan.model import Plan
+from pdforge.plan.profile import Profile
+from pdforge.recipe.load import load_recipes
+
+SIZES = (
+    "student.architecture={hidden: 512, ffn: 1536, layers: 6, heads: 8, kv_heads: 4}",
+    "data.sequence_length=512",
+    "data.train_tokens=4M",
+    "training.loss_chunks=8",
+    "training.batch={global: 64, micro: 2}",
+)
+
+
+def planned(root: Path, *overrides: str, processes: int = 8, memory: str = "80GB") -> Plan:
+    recipe = Path(__file__).parents[1] / "tiny.yaml"
+    profile = Profile(name="gpus", device="cuda", processes_per_node=processes, gpu_memory=memory, peak_flops=1e15)  # type: ignore[arg-type]
+    loaded = load_recipes(str(recipe), variants=("lm",), overrides=[*SIZES, *overrides])
+    [plan] = make_plans(loaded, profile, root)
+    return plan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("override", "below"),
+    [
+        ("training.parallelism={data_replicate: 2}", 0.15),
+        # arithmetic takes the loss and a block computed again for larger than they are: the safe side
+        ("training.activation_checkpointing=full", 0.30),
+    ],
+)
+def test_the_tracer_and_arithmetic_agree(override: str, below: float, tmp_path: Path) -> None:
+    plan = planned(tmp_path, override)
+    [looked] = look_at([plan])
+    assert looked.error == ""
+    assert isinstance(plan.training.job, TrainJob)
+    counted = training_memory(plan.training.job)
+    assert looked.static == pytest.approx(counted.static, rel=0.01)
+    assert (1 - below) * counted.total <= looked.total <= 1.15 * counted.total
+    assert list(findings([looked], plan)) == []
+
+
+@pytest.mark.slow
+def test_what_torchtitan_refuses_is_a_finding(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    job = plan.training.job
+    assert isinstance(job, TrainJob)
+    uneven = job.model_copy(update={"architecture": job.architecture.model_copy(update={"heads": 7})})
+    stage = plan.training.model_copy(update={"job": uneven})
+    broken = plan.model_copy(update={"stages": [stage]})
+    [looked] = look_at([broken])
+    assert looked.error
+    [found] = findings([looked], broken)
+    assert found.code == "PD174"
+    assert "Traceback" not in found.message
+    assert found.help
+
+
+def test_a_peak_above_the_memory_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    plan = planned(tmp_path, memory="1GB")
+    looked = Looked(plan.training, {"activations": 2 * 10**9}, 10**6, "")
+    [found] = findings([looked], plan)
+    assert found.code == "PD173"
+    assert found.help
+    assert "peak 1.86 GiB" in looked.line()
+    assert json.loads(json.dumps(looked.figures()))["peak"] == 2 * 10**9
