@@ -67,5 +67,16 @@ ProcessesOption = Annotated[
 ]
 """Default None: as the profile says."""
 
+AtOnceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--at-once",
+        min=1,
+        metavar="N",
+        help="Runs that may train at one time, instead of what the profile says.",
+    ),
+]
+"""Default None: as the plan's profile says."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 """Default False."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pdforge.cli.options import (
+    AtOnceOption,
     ClusterOption,
     ProcessesOption,
     RootOption,
@@ -26,7 +27,7 @@ from pdforge.layout import PRIVATE, storage_root
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pdforge.launch.drive import StopSwitch
+    from pdforge.launch.work import StopSwitch
     from pdforge.plan.model import Plan
 
 RetryOption = Annotated[
@@ -42,10 +43,12 @@ def run_command(
     root: RootOption = None,
     cluster: ClusterOption = "local",
     processes: ProcessesOption = None,
+    at_once: AtOnceOption = None,
     retry: RetryOption = False,
 ) -> None:
     """Run recipes here, in the foreground: every stage that is not done yet, then the table of results.
 
+    A run that fails stops no other. With `--at-once N`, N runs of a sweep go on together and share this machine.
     Ctrl-C asks the stages to save and end; Ctrl-C again kills them. The same command goes on where they ended.
     Exit code 75: stopped on request.
 
@@ -66,6 +69,7 @@ def run_command(
         cluster=cluster,
         processes=processes,
     )
+    plans = [plan.with_runs_at_once(at_once) for plan in plans]
     require_runnable(plans)
     # with overrides a run's directory says the same in one word
     selection = [str(storage / plan.directory) for plan in plans] if overrides else [*targets]
@@ -76,8 +80,9 @@ def run_command(
 
 def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, retry: bool) -> None:
     from pdforge.launch.display import Display  # noqa: PLC0415 - as above
-    from pdforge.launch.drive import Drive, StopRequested, StopSwitch  # noqa: PLC0415
+    from pdforge.launch.drive import Drive  # noqa: PLC0415
     from pdforge.launch.status import StageStatus  # noqa: PLC0415
+    from pdforge.launch.work import StopRequested, StopSwitch  # noqa: PLC0415
     from pdforge.plan.model import merged_stages  # noqa: PLC0415
 
     stop, announced = StopSwitch(), 0
@@ -87,7 +92,7 @@ def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, ret
         nonlocal announced
         if stop.level > announced:  # said here and not in the handler, which may have interrupted a print
             announced = stop.level
-            display.note("Stopping: the stage saves and ends. Ctrl-C again kills it." if announced == 1 else "Killing.")
+            display.note("Stopping: what runs saves and ends. Ctrl-C again kills it." if announced == 1 else "Killing.")
         display.update(status)
 
     _catch_signals(stop)

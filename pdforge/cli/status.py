@@ -14,9 +14,12 @@ from pdforge.cli.options import ClusterOption, JsonOption, ProcessesOption, Root
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from pdforge.launch.status import RunStatus
+    from pdforge.launch.status import RunStatus, StageStatus, State
 
 _PERIOD_S = 1.0
+
+_BY_THEMSELVES = 3
+"""Runs that are shown stage by stage; more are the rows of one table."""
 
 TargetsOrAllArgument = Annotated[
     list[str] | None,
@@ -45,7 +48,7 @@ def status_command(
     Example: `pdforge status quickstart --watch`
     """
     from pdforge.launch.find import find_runs, find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
-    from pdforge.launch.status import run_status  # noqa: PLC0415
+    from pdforge.launch.status import run_statuses  # noqa: PLC0415
 
     wanted = targets or []
     storage = root_of(wanted, root, cluster)
@@ -59,7 +62,7 @@ def status_command(
     )
 
     def look() -> list[RunStatus]:
-        return [run_status(plan, storage) for plan in plans]
+        return run_statuses(plans, storage)
 
     if as_json:
         page = {"root": str(storage), "runs": [_to_json(run, timings=timings) for run in look()]}
@@ -87,25 +90,65 @@ def _table(runs: list[RunStatus]) -> RenderableType:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from pdforge.launch.display import STYLES, describe  # noqa: PLC0415
+    from pdforge.launch.display import STYLES  # noqa: PLC0415
 
+    if len(runs) > _BY_THEMSELVES:
+        return _sweep(runs)
     parts: list[RenderableType] = []
     for run in runs:
         driver = f"  driven by process {run.driver.pid}" if run.driver else ""
         parts.append(Text.assemble((run.path.name, "bold"), f"  {run.state}{driver}"))
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         for stage in run.stages:
-            details = describe(stage.progress) if stage.state in ("running", "stopped") else stage.error
-            if stage.jobs and stage.state in ("running", "waiting", "unknown"):
-                details = f"{details}  {stage.jobs}".strip()
-            if stage.state == "failed" and stage.log:
-                details += f"\n{_relative(stage.log)}"
-            attempt = f"attempt {stage.attempt}" if stage.attempt > 1 else ""
-            table.add_row(
-                "", Text(stage.state, style=STYLES[stage.state]), Text(stage.title), Text(details), Text(attempt, "dim")
-            )
+            state = Text(stage.state, style=STYLES[stage.state])
+            table.add_row("", state, Text(stage.title), Text(_details(stage)), Text(_attempt(stage), "dim"))
         parts.append(table)
     return Group(*parts)
+
+
+def _sweep(runs: list[RunStatus]) -> RenderableType:
+    """One table for many runs: stages that they share once, then a row a run."""
+    from collections import Counter  # noqa: PLC0415 - as above
+
+    from rich.console import Group  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from pdforge.launch.display import STYLES  # noqa: PLC0415
+    from pdforge.launch.status import deciding  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("stage or run", "state", "", "attempt"):
+        table.add_column(column)
+
+    def add(name: str, state: State, stage: StageStatus) -> None:
+        table.add_row(Text(name), Text(state, STYLES[state]), Text(_details(stage)), Text(_attempt(stage), "dim"))
+
+    uses = Counter(stage.key for run in runs for stage in run.stages)
+    shared = {stage.key: stage for run in runs for stage in run.stages if uses[stage.key] > 1}
+    for stage in shared.values():
+        add(f"{stage.title} ({uses[stage.key]} runs)", stage.state, stage)
+    for run in runs:
+        own = [stage for stage in run.stages if stage.key not in shared]
+        add(run.variant or run.path.name, run.state, deciding(own or run.stages))
+    states = Counter(run.state for run in runs)
+    return Group(table, Text(f"{len(runs)} runs: {', '.join(f'{n} {state}' for state, n in states.items())}", "dim"))
+
+
+def _details(stage: StageStatus) -> str:
+    """What is worth saying of a stage in its state."""
+    from pdforge.launch.display import describe  # noqa: PLC0415 - as above
+
+    details = describe(stage.progress) if stage.state in ("running", "stopped") else stage.error
+    if stage.jobs and stage.state in ("running", "waiting", "unknown"):
+        details = f"{details}  {stage.jobs}".strip()
+    if stage.state == "failed" and stage.log:
+        details += f"\n{_relative(stage.log)}"
+    return details
+
+
+def _attempt(stage: StageStatus) -> str:
+    return f"attempt {stage.attempt}" if stage.attempt > 1 else ""
 
 
 def _to_json(run: RunStatus, *, timings: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pdforge.cli.options import (
+    AtOnceOption,
     JsonOption,
     ProcessesOption,
     RootOption,
@@ -52,6 +53,7 @@ def submit_command(
     root: RootOption = None,
     cluster: OtherClusterOption = None,
     processes: ProcessesOption = None,
+    at_once: AtOnceOption = None,
     retry: RetryOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
@@ -59,7 +61,7 @@ def submit_command(
 ) -> None:
     """Give recipes to a cluster, or run them here in the background. What runs already is left alone.
 
-    Submitting again attaches to what runs, and starts only what is missing.
+    Submitting again attaches to what runs, and starts only what is missing: of a sweep, the runs that lack.
 
     Example: `pdforge submit --cluster slurm quickstart && pdforge status quickstart --watch`
     """
@@ -89,6 +91,7 @@ def submit_command(
             cluster=cluster or "local",
             processes=processes,
         )
+    plans = [plan.with_runs_at_once(at_once) for plan in plans]
     require_runnable(plans)
     for each in dict.fromkeys(found for plan in plans for found in advice(plan, storage)):
         if each.severity is Severity.ERROR:

@@ -16,6 +16,9 @@ from pdforge.launch.status import StageStatus
 from pdforge.plan.model import Stage
 from pdforge.text import count, duration
 
+_ALL_SHOWN = 16
+"""Stages that a live table shows all; of more it shows those that are under way, or failed."""
+
 LINE_EVERY_S = 10.0
 """Between two lines about a stage that works, where there is no terminal."""
 
@@ -68,8 +71,9 @@ class Display:
         columns = (_State(), TextColumn("{task.description}", markup=False), BarColumn(24), _Details())
         with Progress(*columns, console=self._console) as live:
             self._live = live
+            shown = len(self._stages) <= _ALL_SHOWN
             for stage in self._stages:
-                row = live.add_task(stage.title, total=1, start=False, status=None)
+                row = live.add_task(stage.title, total=1, start=False, visible=shown, status=None)
                 self._rows[stage.key] = (live, row)
             yield
         self._live = None
@@ -92,6 +96,8 @@ class Display:
             completed = total
         if status.state == "running":
             live.start_task(row)
+        if len(self._stages) > _ALL_SHOWN:
+            live.update(row, visible=status.state != "done")
         live.update(row, total=total, completed=completed, status=status)
 
     def _print_line(self, status: StageStatus) -> None:

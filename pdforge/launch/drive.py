@@ -1,23 +1,22 @@
-"""Carries plans out: one stage after another, each at most once at a time on this storage root, whoever asks for it."""
+"""Carries plans out: stage after stage, each at most once at a time on this storage root, whoever asks for it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from pdforge.errors import EnvironmentFault, StageFailed, UsageError
 from pdforge.launch import local
-from pdforge.launch.attempts import has_living_rank, high_water, request_stop, running_attempt
+from pdforge.launch.attempts import high_water
 from pdforge.launch.budget import fruitless
 from pdforge.launch.driver import register, registered
 from pdforge.launch.hook import EndState, run_hook
-from pdforge.launch.lock import Lock, is_locked, try_lock
-from pdforge.launch.outcome import judge, stage_failed
-from pdforge.launch.records import read_attempt
+from pdforge.launch.lock import Lock
 from pdforge.launch.status import StageStatus, stage_status
+from pdforge.launch.work import Detached, Running, StopRequested, StopSwitch, Work
 from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically, write_json
 from pdforge.plan.measured import keep_measured
 from pdforge.plan.model import Plan, Stage, merged_stages
@@ -27,32 +26,6 @@ PERIOD_S = 0.2
 
 OnEvent = Callable[[StageStatus], None]
 WriteStage = Callable[[Stage, Path], object]
-
-
-class Running(Protocol):
-    """An attempt while somebody waits for it."""
-
-    def has_ended(self) -> bool:
-        """Whether all of its ranks are gone."""
-
-
-class StopRequested(Exception):
-    """The stages were asked to stop and have saved; the same command goes on."""
-
-
-class Detached(StopRequested):
-    """Somebody else's attempt was being waited for; it goes on."""
-
-
-@dataclass
-class StopSwitch:
-    """Set by a signal handler, read by `drive`: 1 asks the running attempt to save and end, 2 kills it."""
-
-    level: int = 0
-
-    def press(self) -> None:
-        """Once more."""
-        self.level += 1
 
 
 @dataclass
@@ -68,66 +41,114 @@ class Drive:
     """Start a stage again although its last starts brought nothing."""
     write_stage: WriteStage | None = None
     """Writes a stage's job directory; default: `pdforge.compile.write_stage`."""
+    _waiting: list[Stage] = field(default_factory=list, init=False)
+    _working: dict[int, Work] = field(default_factory=dict, init=False)
+    """By slot: of so many stages at once."""
+    _done: set[str] = field(default_factory=set, init=False)
+    _started: set[str] = field(default_factory=set, init=False)
+    """Here: not by another process."""
+    _failed: list[tuple[Stage, StageFailed]] = field(default_factory=list, init=False)
+    _stopped: list[tuple[Stage, StopRequested]] = field(default_factory=list, init=False)
 
     def run(self) -> None:
-        """Run every stage that is not done.
+        """Run every stage that is not done, as many at once as the profile allows.
+
+        A stage that fails keeps those from starting that need it, and no others: of a sweep the other runs go on.
 
         Raises:
-            StageFailed: a stage failed; it and what needs it, or comes after it, is not done.
+            StageFailed: stages failed; they and what needs them are not done.
             StopRequested: stopped on request; run again to go on.
         """
         require_local(self.plans)
         write_runs(self.plans, self.root)
-        stages = merged_stages(self.plans)
         with registered(self.plans, self.root):
-            for number, stage in enumerate(stages):
-                if StageDirectory(self.root / stage.directory).done.exists():
-                    self._tell(stage)
-                    continue
-                try:
-                    self._until_done(stage)
-                except StageFailed as error:
-                    self._tell_end(stage, "failed")
-                    rest = ", ".join(later.title for later in stages[number + 1 :])
-                    raise StageFailed(
-                        f"{error.message}\nnot run: {rest}" if rest else error.message, remedy=error.remedy
-                    ) from error
-                except Detached:
-                    raise
-                except StopRequested:
-                    self._tell_end(stage, "stopped")
-                    raise
-                self._tell_end(stage, "done")
+            self._waiting = merged_stages(self.plans)
+            while self._take_up() or self._working:
+                self._look()
+            self._conclude()
+
+    @property
+    def _at_once(self) -> int:
+        return min(plan.profile.runs_at_once or 1 for plan in self.plans)
+
+    def _take_up(self) -> bool:
+        """Begin with the first stages that have all they need, as far as there are places; whether there were any."""
+        before = len(self._waiting)
+        while ready := next((stage for stage in self._waiting if self._done.issuperset(stage.needs)), None):
+            slot = next((slot for slot in range(self._at_once) if slot not in self._working), None)
+            if slot is None or self.stop.level:
+                break
+            self._waiting.remove(ready)
+            directory = StageDirectory(self.root / ready.directory)
+            if directory.done.exists():
+                self._done.add(ready.key)
+                self.on_event(stage_status(ready, self.root))
+            else:
+                start = partial(self._start, ready, directory, slot)
+                self._working[slot] = Work(ready, directory, self.stop, start)
+        return len(self._waiting) < before
+
+    def _look(self) -> None:
+        """At every stage that is under way, once; wait a moment where nothing has ended."""
+        before = len(self._working)
+        for slot, work in list(self._working.items()):
+            stage = work.stage
+            try:
+                ended = work.advance()
+            except StageFailed as failure:
+                self._failed.append((stage, failure))
+                self._tell_end(stage, "failed")
+                ended = True
+            except StopRequested as request:
+                self._stopped.append((stage, request))
+                ended = True
+            else:
+                self._done |= {stage.key} if ended else set()
+                if ended and stage.key in self._started:
+                    keep_measured(work.directory, self.root, self._profile(stage))
+                if ended:
+                    self._tell_end(stage, "done")
+            if ended:
+                del self._working[slot]
+            self.on_event(stage_status(stage, self.root))
+        if len(self._working) == before:
+            time.sleep(PERIOD_S)
+
+    def _conclude(self) -> None:
+        """Say what was not done, and why."""
+        failed = {stage.key for stage, _ in self._failed}
+        if saved := next((stage for stage, request in self._stopped if not isinstance(request, Detached)), None):
+            for plan in self.plans:
+                if failed.isdisjoint(stage.key for stage in plan.stages) and not self._is_done(plan):
+                    self._call_hook(plan, saved, "stopped")
+        if self._failed:
+            raise _together([failure for _, failure in self._failed], self._waiting)
+        if self._stopped:
+            raise self._stopped[0][1]
+        if self._waiting:
+            raise StopRequested(f"stopped before `{self._waiting[0].title}`")
+
+    def _is_done(self, plan: Plan) -> bool:
+        return all(StageDirectory(self.root / stage.directory).done.exists() for stage in plan.stages)
 
     def _tell_end(self, stage: Stage, state: EndState) -> None:
-        """Call `on_end` for the runs that end with this stage; where one failed, for all that are not done."""
+        """Call `on_end` for the runs that have this stage."""
         for plan in self.plans:
-            directories = [StageDirectory(self.root / one.directory) for one in plan.stages]
-            concerned = any(one.key == stage.key for one in plan.stages)
-            if concerned if state == "done" else not all(one.done.exists() for one in directories):
-                run = RunDirectory(self.root / plan.directory)
-                run_hook(plan.profile, run, StageDirectory(self.root / stage.directory), state)
+            if any(one.key == stage.key for one in plan.stages):
+                self._call_hook(plan, stage, state)
 
-    def _until_done(self, stage: Stage) -> None:
-        directory = StageDirectory(self.root / stage.directory)
-        while not directory.done.exists():
-            if self.stop.level:
-                raise StopRequested(f"stopped before `{stage.title}`")
-            lock = try_lock(directory)
-            if lock is not None:
-                with lock:
-                    if directory.done.exists():  # somebody was quicker
-                        continue
-                    attempt, running = self._start(stage, directory, lock)
-                self._watch(stage, attempt, running)
-                keep_measured(directory, self.root, self._profile(stage))
-            elif theirs := running_attempt(directory):
-                self._watch(stage, theirs, _Theirs(theirs))
-            else:
-                time.sleep(PERIOD_S)  # somebody is about to start it, or it is about to end
-        self._tell(stage)
+    def _call_hook(self, plan: Plan, stage: Stage, state: EndState) -> None:
+        run_hook(
+            plan.profile, RunDirectory(self.root / plan.directory), StageDirectory(self.root / stage.directory), state
+        )
 
-    def _start(self, stage: Stage, directory: StageDirectory, lock: Lock) -> tuple[AttemptDirectory, Running]:
+    def _profile(self, stage: Stage) -> Profile:
+        """The profile of the first run that has the stage."""
+        return next(plan.profile for plan in self.plans if stage.key in {one.key for one in plan.stages})
+
+    def _start(
+        self, stage: Stage, directory: StageDirectory, slot: int, lock: Lock
+    ) -> tuple[AttemptDirectory, Running]:
         reached = high_water(directory)
         if not self.retry and (why := fruitless(directory)):
             raise StageFailed(
@@ -141,49 +162,24 @@ class Drive:
         write_stage(stage, self.root)
         register([RunDirectory(self.root / plan.directory) for plan in self.plans])
         profile = self._profile(stage)
+        self._started.add(stage.key)
         return local.start(
             directory,
             stage.processes,
             lock,
             high_water=reached,
             stalls_after=profile.watchdog.of(stage.kind),
-            environment=profile.local_environment,
+            environment={**profile.local_environment, **profile.devices_of(slot)},
+            share=self._at_once,
         )
 
-    def _profile(self, stage: Stage) -> Profile:
-        """The profile of the first run that has the stage."""
-        return next(plan.profile for plan in self.plans if stage.key in {one.key for one in plan.stages})
 
-    def _watch(self, stage: Stage, attempt: AttemptDirectory, running: Running) -> None:
-        """Wait for the end of an attempt, passing on what the user asks for."""
-        while not running.has_ended():
-            self._tell(stage)
-            if self.stop.level and isinstance(running, _Theirs) and _driven_by_another(attempt):
-                raise Detached(f"`{stage.title}` goes on: it was started by another process")
-            if self.stop.level:
-                request_stop(attempt)
-            if self.stop.level > 1:
-                local.kill(attempt)
-            time.sleep(PERIOD_S)
-        outcome = judge(attempt)
-        self._tell(stage)
-        if outcome.state == "failed":
-            raise stage_failed(stage.title, attempt, outcome)
-        if outcome.state == "stopped":
-            raise StopRequested(f"`{stage.title}` stopped on request")
-
-    def _tell(self, stage: Stage) -> None:
-        self.on_event(stage_status(stage, self.root))
-
-
-@dataclass(frozen=True)
-class _Theirs:
-    """An attempt that another process started."""
-
-    attempt: AttemptDirectory
-
-    def has_ended(self) -> bool:
-        return not is_locked(self.attempt.stage) and not has_living_rank(self.attempt)
+def _together(failures: Sequence[StageFailed], waiting: Sequence[Stage]) -> StageFailed:
+    """One error that says all."""
+    rest = [f"not run: {', '.join(stage.title for stage in waiting)}"] if waiting else []
+    messages = [failure.message for failure in failures]
+    remedies = dict.fromkeys(failure.remedy for failure in failures)
+    return StageFailed("\n".join([*messages, *rest]), remedy="\n".join(remedies))
 
 
 def write_runs(plans: Sequence[Plan], root: Path) -> None:
@@ -209,19 +205,16 @@ def write_runs(plans: Sequence[Plan], root: Path) -> None:
 
 
 def require_local(plans: Sequence[Plan]) -> None:
-    """Refuse to run here what is planned for a scheduler.
+    """Refuse to run here what is planned for a scheduler, or for more GPUs than there are.
 
     Raises:
         UsageError: one of the plans is.
     """
     for plan in plans:
-        if plan.profile.executor != "local":
+        if plan.profile.executor == "local":
+            plan.profile.devices_of((plan.profile.runs_at_once or 1) - 1)
+        else:
             raise UsageError(
                 f"profile {plan.profile.name!r} of {plan.directory} is one of {plan.profile.executor.upper()}",
                 remedy="`pdforge submit` gives it to the scheduler; name the recipe to run it here",
             )
-
-
-def _driven_by_another(attempt: AttemptDirectory) -> bool:
-    record = read_attempt(attempt)
-    return record is not None and record.driven_elsewhere

@@ -15,7 +15,7 @@ from pdforge.launch.exclusion import Exclusion, avoided, excluded, learn
 from pdforge.launch.lock import is_locked
 from pdforge.launch.scheduler import cluster_name, control, held_jobs, is_answering, job_states
 from pdforge.launch.script import JobScript, shape_of
-from pdforge.launch.slurm import Executor, of_the_moment
+from pdforge.launch.slurm import After, Executor, of_the_moment
 from pdforge.launch.submission import Submission, claim, describe_submitter, latest_submission
 from pdforge.layout import RunDirectory, StageDirectory
 from pdforge.plan.model import Plan, Stage, merged_stages
@@ -86,6 +86,8 @@ class _Graph:
         self._attached: list[str] = []
         self._avoided: dict[str, list[Exclusion]] = {}
         """By key of a stage that this graph submitted."""
+        self._lanes: list[str] = []
+        """Jobs that train, in order: of them `runs_at_once` may run at one time."""
         self.stages: list[StageJob] = []
 
     def add(self, stage: Stage) -> None:
@@ -110,6 +112,7 @@ class _Graph:
             self._complete(stage, directory, submission)
             self._attached += submission.jobs
         self._last[stage.key] = submission.job
+        self._lanes += [submission.job] if stage.kind == "train" else []
         self.stages.append(StageJob(stage.title, state, submission.jobs, self._avoided.get(stage.key, [])))
 
     def _complete(self, stage: Stage, directory: StageDirectory, submission: Submission) -> None:
@@ -145,7 +148,9 @@ class _Graph:
         profile, run = plan.profile, RunDirectory(self._root / plan.directory)
         if plan.directory not in self._code:
             self._code[plan.directory] = self._snapshot(run)
-        after = [self._last[key] for key in stage.needs if key in self._last]
+        after = After(
+            [self._last[key] for key in stage.needs if key in self._last], _place(stage, profile, self._lanes)
+        )
         if directory.all_attempts() and (cluster := cluster_name()):
             learn(directory, cluster)
         jobs: list[str] = []
@@ -153,7 +158,7 @@ class _Graph:
             chosen = avoided(self._root, profile, script.text(), time.time())
             self._avoided[stage.key] = chosen
             nodes = excluded(profile, chosen) if chosen else ""
-            jobs.append(Executor(script, jobs or after, nodes).submit_held())
+            jobs.append(Executor(script, After(jobs) if jobs else after, nodes).submit_held())
             self._own.append(jobs[-1])
         submission = Submission(
             number=number,
@@ -199,22 +204,30 @@ def dry_run(plans: Sequence[Plan], root: Path) -> list[tuple[str, list[str], str
 
     jobs: list[tuple[str, list[str], str]] = []
     last: dict[str, str] = {}
+    lanes: list[str] = []
     code = content_hash(package_files())
     for stage in merged_stages(plans):
         directory = StageDirectory(root / stage.directory)
         if directory.done.exists():
             continue
         plan = next(plan for plan in plans if any(one.key == stage.key for one in plan.stages))
-        after = [last[key] for key in stage.needs if key in last]
+        after = After([last[key] for key in stage.needs if key in last], _place(stage, plan.profile, lanes))
         run = RunDirectory(root / plan.directory)
         for script in stage_scripts(stage, directory, plan.profile, run.code / code, root):
             name = f"{stage.title} (array)" if script.shape.array else stage.title
             chosen = avoided(root, plan.profile, script.text(), time.time())
             options = of_the_moment(after, excluded(plan.profile, chosen) if chosen else "")
             jobs.append((name, ["sbatch", *options], script.text()))
-            after = [f"<{name}>"]
-        last[stage.key] = after[0]
+            after = After([f"<{name}>"])
+        last[stage.key] = after.success[0]
+        lanes += after.success if stage.kind == "train" else []
     return jobs
+
+
+def _place(stage: Stage, profile: Profile, lanes: Sequence[str]) -> list[str]:
+    """The job that a training waits for so that no more than `runs_at_once` run at one time."""
+    limit = profile.runs_at_once
+    return [lanes[-limit]] if stage.kind == "train" and limit and len(lanes) >= limit else []
 
 
 def _cancel(jobs: Sequence[str]) -> None:

@@ -38,11 +38,12 @@ def start(
     high_water: int,
     stalls_after: float = STALLS_AFTER_S,
     environment: Mapping[str, str] | None = None,
+    share: int = 1,
 ) -> tuple[AttemptDirectory, LocalAttempt]:
     """Start an attempt of the stage, whose lock the caller holds. The attempt inherits it: the caller may close it.
 
     `environment` is the profile's, for the ranks, beside that of this process; `stalls_after` counts seconds without
-    progress, after which it ends.
+    progress, after which it ends; `share` attempts share this machine's cores.
 
     Raises:
         UsageError: the path cannot be handed to submitit.
@@ -67,7 +68,8 @@ def start(
         started=time.time(),
     )
     write_attempt(attempt, record)
-    executor = _Executor(attempt, processes, lock, environment or {})
+    threads = _cores() // (processes * share)
+    executor = _Executor(attempt, processes, lock, environment or {}, threads)
     executor.submit(RankTask(str(stage.path), task.ENTRY))
     write_attempt(attempt, record.model_copy(update={"controller": ProcessId.of(executor.controller.pid)}))
     return attempt, LocalAttempt(attempt, executor.controller)
@@ -112,9 +114,12 @@ class _Executor(submitit.LocalExecutor):  # type: ignore[misc]
     - it does not write to the terminal.
     """
 
-    def __init__(self, attempt: AttemptDirectory, processes: int, lock: Lock, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, attempt: AttemptDirectory, processes: int, lock: Lock, environment: Mapping[str, str], threads: int
+    ) -> None:
         super().__init__(attempt.path)
         self._environment = environment
+        self._threads = max(1, threads)
         self._attempt = attempt
         self._processes = processes
         self._lock = lock
@@ -123,7 +128,7 @@ class _Executor(submitit.LocalExecutor):  # type: ignore[misc]
     def _submit_command(self, command: str) -> LocalJob:
         environment = {
             # before anything is imported in a rank: numpy and torch read it when they are loaded
-            "OMP_NUM_THREADS": str(max(1, _cores() // self._processes)),
+            "OMP_NUM_THREADS": str(self._threads),
             # the host's name need not resolve, and ranks of one machine have no business on its network
             "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
             **os.environ,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
@@ -15,14 +16,31 @@ from pdforge.launch.script import JobScript
 from pdforge.launch.task import RankTask
 
 
+class After(NamedTuple):
+    """What a job waits for."""
+
+    success: Sequence[str] = ()
+    """Jobs whose results it reads."""
+    end: Sequence[str] = ()
+    """Jobs whose place it takes, however they end."""
+
+    @property
+    def options(self) -> list[str]:
+        """For sbatch."""
+        kinds = [
+            f"{word}:{':'.join(jobs)}" for word, jobs in (("afterok", self.success), ("afterany", self.end)) if jobs
+        ]
+        return [f"--dependency={','.join(kinds)}"] if kinds else []
+
+
 class Executor(submitit.SlurmExecutor):  # type: ignore[misc]
     """submitit's SLURM executor for one job: its own script, held until it may run, after other jobs.
 
     Held: it must neither start before its pickle has its name, nor before it is known to be the one job of its stage.
     """
 
-    def __init__(self, script: JobScript, after: Sequence[str], avoided: str = "") -> None:
-        """`after`: ids of jobs; `avoided`: nodes, for `--exclude`."""
+    def __init__(self, script: JobScript, after: After, avoided: str = "") -> None:
+        """`avoided`: nodes, for `--exclude`."""
         super().__init__(script.directory.scheduler)
         self._script = script
         self._after = after
@@ -57,7 +75,6 @@ class Executor(submitit.SlurmExecutor):  # type: ignore[misc]
         return ["sbatch", *of_the_moment(self._after, self._avoided), str(submission_file_path)]
 
 
-def of_the_moment(after: Sequence[str], avoided: str = "") -> list[str]:
+def of_the_moment(after: After, avoided: str = "") -> list[str]:
     """The options of sbatch that depend on the moment: everything else stands in the script."""
-    dependency = [f"--dependency=afterok:{':'.join(after)}"] if after else []
-    return ["--hold", *dependency, *([f"--exclude={avoided}"] if avoided else [])]
+    return ["--hold", *after.options, *([f"--exclude={avoided}"] if avoided else [])]

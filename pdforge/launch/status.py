@@ -19,7 +19,7 @@ from pdforge.launch.records import read_attempt, read_ranks
 from pdforge.launch.scheduler import JobState, job_states
 from pdforge.launch.submission import Submission, latest_submission
 from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory
-from pdforge.plan.model import Plan, Stage
+from pdforge.plan.model import Plan, Stage, merged_stages
 
 State = Literal["done", "running", "stopped", "failed", "waiting", "unknown"]
 
@@ -202,12 +202,24 @@ class RunStatus:
         }
 
 
+def run_statuses(plans: Sequence[Plan], root: Path) -> list[RunStatus]:
+    """How the runs of plans stand; a stage that they share is looked at once, and the scheduler asked once."""
+    statuses = stage_statuses(merged_stages(plans), root)
+    return [_run_status(plan, root, [statuses[stage.key] for stage in plan.stages]) for plan in plans]
+
+
 def run_status(plan: Plan, root: Path) -> RunStatus:
     """How the run of a plan stands."""
+    return run_statuses([plan], root)[0]
+
+
+def _run_status(plan: Plan, root: Path, stages: list[StageStatus]) -> RunStatus:
     run = RunDirectory(root / plan.directory)
-    stages = list(stage_statuses(plan.stages, root).values())
-    states = {stage.state for stage in stages}
-    order: tuple[State, ...] = ("failed", "running", "unknown", "stopped", "waiting")
-    decisive: State = next((state for state in order if state in states), "done")
     started = run.plan.stat().st_mtime if run.plan.exists() else None
-    return RunStatus(plan.name, plan.variant, run.path, decisive, find_driver(run), stages, started)
+    return RunStatus(plan.name, plan.variant, run.path, deciding(stages).state, find_driver(run), stages, started)
+
+
+def deciding(stages: Sequence[StageStatus]) -> StageStatus:
+    """The stage that says how a run stands: failed before running before unknown, stopped, waiting; else the last."""
+    order: tuple[State, ...] = ("failed", "running", "unknown", "stopped", "waiting")
+    return next((stage for state in order for stage in stages if stage.state == state), stages[-1])

@@ -135,6 +135,12 @@ class Plan(_Part):
         """The stage of that kind, if the plan has one."""
         return next((stage for stage in self.stages if stage.kind == kind), None)
 
+    def with_runs_at_once(self, number: int | None) -> Plan:
+        """The plan with another `runs_at_once` in its profile; unchanged for None."""
+        if number is None:
+            return self
+        return self.model_copy(update={"profile": self.profile.model_copy(update={"runs_at_once": number})})
+
 
 def merged_stages(plans: Iterable[Plan]) -> list[Stage]:
     """The stages of all plans, each once, in dependency order: first those that runs share, then each run's own."""

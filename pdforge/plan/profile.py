@@ -121,6 +121,9 @@ class Profile(Model):
     """SLURM: tasks of a job array that share a capture; 1: one job with all nodes."""
     array_parallelism: Whole = 256
     """SLURM: tasks of an array that may run at one time."""
+    runs_at_once: Whole | None = None
+    """Runs of a sweep, or of a recipe's variants, that may train at one time. On this machine by default one after the
+    other, else they share its cores or GPUs out; on SLURM by default all."""
     watchdog: Watchdog = Watchdog()
     """Limits on the age of the last sign of progress."""
     restarts_without_progress: Whole = 3
@@ -184,6 +187,25 @@ class Profile(Model):
         """What the ranks of a local attempt find in their environment, beside what this process has."""
         chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus))} if self.gpus else {}
         return {**chosen, **self.environment}
+
+    def devices_of(self, slot: int) -> dict[str, str]:
+        """Local executor: the variable that gives the GPUs of one of several stages at once to its ranks.
+
+        Raises:
+            UsageError: there are not as many GPUs.
+        """
+        if self.device != "cuda" or (self.runs_at_once or 1) == 1:
+            return {}
+        named = ",".join(map(str, self.gpus)) or os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        devices = named.split(",") if named else [str(number) for number in range(visible_gpus())]
+        share = devices[slot * self.processes_per_node : (slot + 1) * self.processes_per_node]
+        if len(share) < self.processes_per_node:
+            raise UsageError(
+                f"{self.runs_at_once} runs at once with {self.processes_per_node} GPUs each need more than the "
+                f"{len(devices)} GPUs of profile {self.name!r}",
+                remedy="let fewer runs go on at once, or give each fewer processes",
+            )
+        return {"CUDA_VISIBLE_DEVICES": ",".join(share)}
 
     @property
     def walltime_minutes(self) -> int:

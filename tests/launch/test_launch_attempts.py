@@ -11,10 +11,10 @@ import pytest
 from conftest import drive, make_plan, make_stage, starts, wait_for
 
 from pdforge.errors import StageFailed
-from pdforge.launch.drive import StopRequested, StopSwitch
 from pdforge.launch.lock import is_locked
 from pdforge.launch.records import read_attempt, read_rank, read_ranks
 from pdforge.launch.status import stage_status
+from pdforge.launch.work import StopRequested, StopSwitch
 from pdforge.layout import StageDirectory, read_json
 
 TRAIN = make_stage("train a", "count-a/train")

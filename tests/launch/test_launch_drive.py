@@ -16,10 +16,10 @@ from drive_counter import plan_of
 
 from pdforge.errors import EnvironmentFault, StageFailed
 from pdforge.launch.attempts import running_attempt
-from pdforge.launch.drive import Detached, StopSwitch
 from pdforge.launch.lock import is_locked
 from pdforge.launch.records import read_attempt, read_ranks
 from pdforge.launch.status import run_status
+from pdforge.launch.work import Detached, StopSwitch
 from pdforge.layout import StageDirectory, read_json
 from pdforge.plan.model import merged_stages
 
