@@ -84,6 +84,21 @@ class StageDirectory:
         return self.output / "distributions"
 
     @property
+    def whole_checkpoints(self) -> list[int]:
+        """Steps of the checkpoints of a training stage that are whole, rising."""
+        folders = (path.parent for path in self.checkpoints.glob("step-*/.metadata"))
+        return sorted(int(number) for folder in folders if (number := folder.name.removeprefix("step-")).isdecimal())
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint of a step of a training stage."""
+        return self.checkpoints / f"step-{step}"
+
+    @property
+    def extended(self) -> Path:
+        """Which shorter run's checkpoint the training went on from, if it did."""
+        return self.path / "extended.json"
+
+    @property
     def progress(self) -> Path:
         """How far the running attempt is."""
         return self.path / "progress.json"

@@ -95,15 +95,15 @@ def seconds_of_a_step(stage: Stage, root: Path) -> float | None:
 
 
 def _longer(plan: Plan, root: Path) -> Iterator[Advice]:
-    stage = plan.stage("train")
-    assert stage is not None, "every plan trains a student"
-    if StageDirectory(root / stage.directory).done.is_file():
+    extension, training = find_extension(plan, root), plan.recipe.training
+    if extension is None or (plan.recipe.student.extend and not extension.obstacle):
         return
-    if extension := find_extension(plan, root):
-        training = plan.recipe.training
-        field = "training.steps" if training.steps else "training.tokens" if training.tokens else "data.train_tokens"
-        helping = "it is trained from its first step, as another run"
-        yield Advice(LONGER, field, _said(extension), helping)
+    field = "training.steps" if training.steps else "training.tokens" if training.tokens else "data.train_tokens"
+    first = "it is trained from its first step, as another run"
+    offer = f"{first}; `student: {{extend: true}}` goes on from step {extension.checkpoint:,}"
+    if plan.recipe.student.extend:
+        offer = f"it goes on from step {extension.checkpoint:,}"
+    yield Advice(LONGER, field, _said(extension), offer if extension.checkpoint else first)
 
 
 def _memory(plan: Plan, root: Path) -> Iterator[Advice]:
@@ -131,8 +131,8 @@ def _memory(plan: Plan, root: Path) -> Iterator[Advice]:
 
 def _said(extension: Extension) -> str:
     done = f"{extension.finished.directory} has trained {extension.steps:,} of these {extension.wanted:,} steps"
-    if extension.go_on_from == 0:
+    if extension.checkpoint == 0:
         return f"{done} and cannot be extended: {extension.obstacle}"
     if extension.obstacle:
-        return f"{done}; its schedules allow going on from step {extension.go_on_from:,}: {extension.obstacle}"
-    return f"{done}; its schedules allow going on from there"
+        return f"{done}, and {extension.obstacle}"
+    return f"{done}, with the same numbers"

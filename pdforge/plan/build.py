@@ -14,6 +14,7 @@ from pdforge.plan.after import AfterTraining
 from pdforge.plan.batch import split_batch, steps_of
 from pdforge.plan.content import absolute, tokenizer_facts
 from pdforge.plan.estimate import estimate
+from pdforge.plan.extension import extend_runs
 from pdforge.plan.initialise import initial_weights
 from pdforge.plan.jobs import (
     CaptureJob,
@@ -30,6 +31,7 @@ from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import share_stores
 from pdforge.plan.teacher import huggingface_teacher, online_capture, torchtitan_teacher, what_is_stored
+from pdforge.recipe.columns import QUANTILE_SEQUENCES
 from pdforge.recipe.models import (
     Corpus,
     HuggingFaceTeacher,
@@ -40,6 +42,7 @@ from pdforge.recipe.models import (
     TeacherModel,
     TorchtitanTeacher,
     Training,
+    Truncation,
 )
 from pdforge.schedules import is_zero
 from pdforge.store.corpus import fingerprint, unit_count
@@ -77,7 +80,7 @@ def make_plans(
                 f"{plan.name}: variants {twin.label!r} and {plan.label!r} differ in nothing that changes the result",
                 remedy="leave one out; to repeat a run, give it another training.seed",
             )
-    return share_stores(plans, root)
+    return extend_runs(share_stores(plans, root), root)
 
 
 class _Live(NamedTuple):
@@ -282,6 +285,7 @@ class _Builder:
             first_sample=self.online.first_sample if self.online else 0,
             teacher_precision=self.live.precision if self.live else None,
             initial=self.initial[0] if self.initial else None,
+            kin=self.kin,
             device=self.profile.device,
             processes=self.profile.processes,
             output=self.output(directory),
@@ -300,18 +304,50 @@ class _Builder:
 
     @cached_property
     def train_identity(self) -> str:
-        recipe, capture = self.recipe, self.capture
-        logits = capture.identity if capture else self.live.identity if self.live else None
-        learnt = self.distilled.truncation if self.distilled else None
-        cut = capture is not None and isinstance(capture.job, CaptureJob) and capture.job.truncation != learnt
+        recipe = self.recipe
         return identities.train_identity(
             recipe.student.architecture,
             recipe.training,
             recipe.objective,
             steps=self.steps(recipe.training, "training"),
             tokens=self.tokenize.identity,
+            logits=self.capture.identity if self.capture else self.live.identity if self.live else None,
+            learnt=self.learnt,
+            initial=self.initial[1] if self.initial else None,
+        )
+
+    @cached_property
+    def learnt(self) -> Truncation | None:
+        """What the student reads of its logit store, where that holds more; else None."""
+        learnt, job = self.distilled.truncation if self.distilled else None, self.capture and self.capture.job
+        return learnt if isinstance(job, CaptureJob) and job.truncation != learnt else None
+
+    @property
+    def kin(self) -> str:
+        """What the student has in common with those that differ in their length and schedules only."""
+        recipe, job = self.recipe, self.capture and self.capture.job
+        logits = self.live.identity if self.live else None
+        if isinstance(job, CaptureJob):
+            # only how many of the first sequences say how all are stored and filtered
+            filtered = QUANTILE_SEQUENCES if recipe.objective.token_filter else 0
+            logits = identities.capture_identity(
+                teacher=job.teacher_identity,
+                tokens=job.tokens_identity,
+                sequences=min(job.sequences, max(job.calibration, filtered)),
+                truncation=job.truncation,
+                precision=job.precision,
+                shard_sequences=job.shard_sequences,
+                codec=job.codec,
+                columns=job.columns,
+                from_step=job.from_step,
+            )
+        return identities.kin_identity(
+            recipe.student.architecture,
+            recipe.training,
+            recipe.objective,
+            tokens=self.tokenize.identity,
             logits=logits,
-            learnt=learnt if cut else None,
+            learnt=self.learnt,
             initial=self.initial[1] if self.initial else None,
         )
 

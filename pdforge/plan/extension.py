@@ -1,130 +1,194 @@
-"""Longer than a finished run: may its student be trained on, or is all of its schedule laid out for its end?"""
+"""Longer than a finished run: may its student be trained on, and from which step?
+
+Two students that are alike but for their length and their schedules have the same numbers up to the last step at which
+every schedule has had the same values in both. So going on from there gives the longer run bit by bit what it would
+have got by itself: its identity does not know of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdforge.errors import UsageError
+from pydantic import ValidationError
+
 from pdforge.identity import identity
-from pdforge.layout import StageDirectory
-from pdforge.plan.find import read_plan
-from pdforge.plan.identities import train_identity
-from pdforge.plan.jobs import TrainJob
-from pdforge.plan.model import Plan, Stage
-from pdforge.recipe.models import (
-    AlphaSchedule,
-    Constant,
-    Recipe,
-    ScheduledTemperature,
-    WarmupStableDecay,
-    WarmupStableDecayOfRest,
-)
-from pdforge.schedules import is_zero, learning_rate_phases
+from pdforge.layout import RunDirectory, StageDirectory
+from pdforge.plan.identities import kin_identity
+from pdforge.plan.jobs import Extended, TrainJob
+from pdforge.plan.model import Plan, StageKind
+from pdforge.recipe.models import Constant, Recipe, WarmupStableDecay, WarmupStableDecayOfRest
+from pdforge.schedules import alpha_at, is_zero, learning_rate_factor, learning_rate_phases, temperature_at
 
 
 @dataclass(frozen=True)
 class Extension:
-    """A finished run that differs from a plan in the length of the student's training only, and is shorter."""
+    """A finished run that differs from a plan in the student's length and schedules only, and is shorter."""
 
     finished: Plan
     steps: int
     """Steps of the finished run's student."""
     wanted: int
     """Steps of the plan's."""
-    go_on_from: int
-    """Last step at which every schedule would be the same however long the run; 0: it cannot be extended."""
+    same_until: int
+    """Last step up to which both have the same numbers; 0: there is none."""
+    checkpoint: int
+    """The finished run's last whole checkpoint up to there; 0: there is none."""
     obstacle: str
-    """Why it cannot be extended, or not from its last step; empty where nothing is in the way."""
+    """Why the plan cannot go on from the last step of the finished run; empty where it can."""
+
+
+def extend_runs(plans: Sequence[Plan], root: Path) -> list[Plan]:
+    """The plans, where `student.extend` asks for it with a student that goes on from a finished run's, if it can."""
+    return [_extended(plan, root) if plan.recipe.student.extend else plan for plan in plans]
+
+
+def _extended(plan: Plan, root: Path) -> Plan:
+    extension = find_extension(plan, root)
+    if extension is None or not extension.checkpoint:
+        return plan
+    directory = (root / extension.finished.training.directory).absolute()
+    came = Extended(run=extension.finished.directory, stage=str(directory), step=extension.checkpoint)
+    train = plan.training.model_copy(update={"job": _train(plan).model_copy(update={"extends": came})})
+    return plan.model_copy(update={"stages": [train if each.key == train.key else each for each in plan.stages]})
+
+
+def extension_line(plan: Plan) -> str:
+    """Where the student goes on from, for people; empty where it begins at its first step."""
+    came = _train(plan).extends
+    return f"goes on from step {came.step:,} of {came.run}, with the same numbers up to there" if came else ""
 
 
 def find_extension(plan: Plan, root: Path) -> Extension | None:
-    """The longest finished run below `root`, of the plan's name, that the plan would lengthen; None: there is none."""
-    wanted = _train(plan)
+    """The finished run below `root`, of the plan's name, that the plan would lengthen and that takes it furthest; None:
+    there is none, or the plan's student is trained already.
+    """
+    if _is_done(plan, root):
+        return None
     named = plan.directory.rpartition("-")[0]
     found = [
         extension
         for folder in sorted(root.glob(f"{named}-*/"))
-        if (finished := _finished(folder, root)) and (extension := _extension(finished, plan, wanted))
+        if (finished := _finished(folder, root)) and (extension := _extension(finished, plan, root))
     ]
-    return max(found, key=lambda each: each.steps, default=None)
+    return max(found, key=lambda each: (each.checkpoint, each.steps), default=None)
+
+
+def held_step(job: TrainJob) -> int:
+    """The step whose checkpoint a student keeps for longer ones: the last before some schedule runs towards its end.
+
+    0 where that is the last of all, which is kept anyway, or where some schedule does from the first step on.
+    """
+    if job.kind != "train":
+        return 0
+    steps, rate = job.steps, job.training.learning_rate_schedule
+    _, decay, _ = learning_rate_phases(rate, steps)
+    # a decay's first value is still that of the plateau
+    ends = [0 if rate.schedule == "cosine" else min(steps, steps + 1 - decay)]
+    if job.objective is not None and not is_zero(job.objective.alpha):
+        along = getattr(job.objective.temperature, "along", None)
+        ends += [_plateau_end(schedule, steps) for schedule in (job.objective.alpha, along) if schedule is not None]
+    return min(ends) % steps
+
+
+def _plateau_end(schedule: Any, steps: int) -> int:
+    match schedule:
+        case Constant():
+            return steps
+        case WarmupStableDecay() | WarmupStableDecayOfRest():
+            return max(0, steps - round(schedule.decay * steps))
+    return 0
 
 
 def _finished(folder: Path, root: Path) -> Plan | None:
     """The plan of a run whose student is trained; None: it is another folder, or not finished."""
     try:
-        plan = read_plan(folder)
-    except UsageError:  # damaged, or of another version: no run to go on from
+        plan = Plan.model_validate_json(RunDirectory(folder).plan.read_bytes())
+    except (OSError, ValidationError):  # damaged, or of another version: no run to go on from
         return None
-    return plan if StageDirectory(root / _stage(plan).directory).done.is_file() else None
+    return plan if _is_done(plan, root) else None
 
 
-def _extension(finished: Plan, plan: Plan, wanted: TrainJob) -> Extension | None:
-    steps = _train(finished).steps
-    if steps >= wanted.steps or _but_length(finished) != _but_length(plan):
+def _extension(finished: Plan, plan: Plan, root: Path) -> Extension | None:
+    steps, wanted = _train(finished).steps, _train(plan).steps
+    if steps >= wanted or _but_length(finished.recipe) != _but_length(plan.recipe):
         return None
-    ends = _ends(plan.recipe, steps)
-    if _tokens(finished) != _tokens(plan):
-        ends["a store of another data.train_tokens is in another order"] = 0
-    go_on_from = min(ends.values())
-    obstacle = "" if go_on_from == steps else min(ends, key=lambda name: ends[name])
-    return Extension(finished, steps, wanted.steps, go_on_from, obstacle)
+    same_until, obstacle = _same_until(finished, plan)
+    kept = StageDirectory(root / finished.training.directory).whole_checkpoints
+    checkpoint = max((step for step in kept if step <= same_until), default=0)
+    if not obstacle and checkpoint < same_until:
+        obstacle = f"the checkpoint of step {same_until:,} is gone"
+    return Extension(finished, steps, wanted, same_until, checkpoint, obstacle)
 
 
-def _ends(recipe: Recipe, steps: int) -> dict[str, int]:
-    """What runs towards the last of `steps`, and the last step before it does."""
-    rate = recipe.training.learning_rate_schedule
-    warmup, decay, _ = learning_rate_phases(rate, steps)
-    before_decay = 0 if rate.schedule == "cosine" else max(steps - decay, 0)
-    ends = {f"the learning rate follows {rate.schedule}": before_decay if before_decay >= warmup else 0}
-    objective = recipe.objective
-    if not is_zero(objective.alpha):
-        ends[f"α follows {objective.alpha.schedule}"] = _before_end(objective.alpha, steps)
-        if isinstance(objective.temperature, ScheduledTemperature):
-            along = objective.temperature.along
-            ends[f"τ follows {along.schedule}"] = _before_end(along, steps)
-    return ends
+def _same_until(finished: Plan, plan: Plan) -> tuple[int, str]:
+    """The last step up to which both have the same numbers, and what differs at the next one."""
+    old, new = _train(finished), _train(plan)
+    if _identity(finished, "tokenize") != _identity(plan, "tokenize"):
+        return 0, "a store of another data.train_tokens, another corpus, or another version's is in another order"
+    if not old.kin or old.kin != new.kin:
+        return 0, "its teacher, its first weights, or what they are read with is another since"
+    found = {
+        name: step
+        for (name, before), (_, after) in zip(_schedules(old), _schedules(new), strict=True)
+        if (step := _first_difference(before, after, old.steps))
+    }
+    if not found:
+        return old.steps, ""
+    first = min(found.values())
+    names = [name for name, step in found.items() if step == first]
+    differ = "differ" if len(names) > 1 else "differs"
+    return first - 1, f"{' and '.join(names)} {differ} from step {first:,} on{_warmups(old, new)}"
 
 
-def _before_end(schedule: AlphaSchedule, steps: int) -> int:
-    """The last step at which the schedule does not yet run towards its end; 0: it does from the first on."""
-    match schedule:
-        case Constant():
-            return steps
-        case WarmupStableDecay() | WarmupStableDecayOfRest():
-            return max(steps - round(schedule.decay * steps), 0)
-    return 0
+def _schedules(job: TrainJob) -> Iterator[tuple[str, Callable[[int], float | None]]]:
+    rate, objective, total = job.training.learning_rate_schedule, job.objective, job.steps
+    yield f"the learning rate ({rate.schedule})", lambda step: learning_rate_factor(rate, step, total)
+    if objective is not None and not is_zero(objective.alpha):
+        yield f"α ({objective.alpha.schedule})", lambda step: alpha_at(objective.alpha, step, total)
+        yield "τ", lambda step: temperature_at(objective.temperature, step, total)
 
 
-def _but_length(plan: Plan) -> str:
-    """The student's identity, whatever the length of its training and the size of its token store."""
-    recipe = plan.recipe
-    tokens: dict[str, Any] = recipe.data.model_dump(mode="json", exclude={"train_tokens"})
-    learns_from = None if is_zero(recipe.objective.alpha) else recipe.teacher
-    return train_identity(
+def _first_difference(
+    before: Callable[[int], float | None], after: Callable[[int], float | None], steps: int
+) -> int | None:
+    return next((step for step in range(1, steps + 1) if before(step) != after(step)), None)
+
+
+def _warmups(old: TrainJob, new: TrainJob) -> str:
+    """What would make the warm-up of the learning rate as many steps as before, where it is not."""
+    before, after = (learning_rate_phases(job.training.learning_rate_schedule, job.steps)[0] for job in (old, new))
+    if before == after:
+        return ""
+    return f" (warm-up: {before:,} steps there, {after:,} here; `warmup: {100 * before / new.steps:.6g}%` is as many)"
+
+
+def _but_length(recipe: Recipe) -> str:
+    """What a recipe asks for, whatever the length of the student's training, its schedules and the size of its data."""
+    data = recipe.data.model_dump(mode="json", exclude={"train_tokens"})
+    initialise, distils = recipe.student.initialise, not is_zero(recipe.objective.alpha)
+    return kin_identity(
         recipe.student.architecture,
         recipe.training,
         recipe.objective,
-        steps=0,
-        tokens=identity(tokens),
-        logits=identity(learns_from.model_dump(mode="json", by_alias=True)) if learns_from else None,
-        initial=identity(recipe.student.initialise.model_dump(mode="json")) if recipe.student.initialise else None,
+        tokens=identity(data),
+        logits=identity(recipe.teacher.model_dump(mode="json", by_alias=True)) if distils and recipe.teacher else None,
+        initial=identity(initialise.model_dump(mode="json")) if initialise else None,
     )
 
 
-def _stage(plan: Plan) -> Stage:
-    stage = plan.stage("train")
-    assert stage is not None, "every plan trains a student"
-    return stage
-
-
 def _train(plan: Plan) -> TrainJob:
-    job = _stage(plan).job
+    job = plan.training.job
     assert isinstance(job, TrainJob)
     return job
 
 
-def _tokens(plan: Plan) -> str | None:
-    stage = plan.stage("tokenize")
+def _is_done(plan: Plan, root: Path) -> bool:
+    return StageDirectory(root / plan.training.directory).done.is_file()
+
+
+def _identity(plan: Plan, kind: StageKind) -> str | None:
+    stage = plan.stage(kind)
     return stage.identity if stage else None

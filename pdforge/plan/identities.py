@@ -15,7 +15,18 @@ from pydantic import BaseModel
 from pdforge import __version__
 from pdforge.identity import identity
 from pdforge.recipe.chat_format import ChatFormat
-from pdforge.recipe.models import Architecture, Data, Export, Objective, Recipe, Training, Truncation
+from pdforge.recipe.models import (
+    Architecture,
+    Constant,
+    Data,
+    Export,
+    LearningRateConstant,
+    Objective,
+    Recipe,
+    ScheduledTemperature,
+    Training,
+    Truncation,
+)
 from pdforge.schedules import is_zero
 from pdforge.versions import SPMD_TYPES, TORCH, TORCHTITAN
 
@@ -141,6 +152,35 @@ def conversations_identity(
         train_sequences=train_sequences,
         validation_sequences=validation_sequences,
         seed=seed,
+    )
+
+
+def kin_identity(
+    architecture: Architecture,
+    training: Training,
+    objective: Objective,
+    *,
+    tokens: str,
+    logits: str | None,
+    learnt: Truncation | None = None,
+    initial: str | None = None,
+) -> str:
+    """Of all students that are alike but for their length and their schedules: as long as no schedule has had another
+    value in one than in another, they have the same numbers. `logits` must not depend on how many are stored.
+    """
+    same: dict[str, Any] = {"alpha": Constant(value=0.0 if is_zero(objective.alpha) else 1.0)}
+    if isinstance(objective.temperature, ScheduledTemperature):
+        same["temperature"] = objective.temperature.model_copy(update={"along": Constant(value=1.0)})
+    rate = LearningRateConstant(schedule="constant", warmup=0.0)
+    return train_identity(
+        architecture,
+        training.model_copy(update={"learning_rate_schedule": rate}),
+        objective.model_copy(update=same),
+        steps=0,
+        tokens=tokens,
+        logits=logits,
+        learnt=learnt,
+        initial=initial,
     )
 
 

@@ -98,6 +98,19 @@ class InitialWeights(BaseModel):
     """A directory in Hugging Face's format, or a checkpoint (`…/step-N`)."""
 
 
+class Extended(BaseModel):
+    """The finished, shorter run that a training goes on from; up to there both have the same numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: str
+    """Its directory, relative to the storage root."""
+    stage: str
+    """The stage directory of its training."""
+    step: int
+    """Of its checkpoint."""
+
+
 def kept(truncation: Truncation) -> tuple[float, int]:
     """Top-p and top-k as logit stores and their readers count them: of a sample nothing is cut off, and at most each
     draw is another id.
@@ -168,6 +181,10 @@ class TrainJob(_Job):
     """None: drawn by `training.seed`."""
     conversations: ConversationMix | None = None
     """What a fine-tuning reads; None: the samples of the token store from its first on."""
+    kin: str = ""
+    """Identity that it shares with students that differ in their length and schedules only."""
+    extends: Extended | None = None
+    """None: it begins at its first step."""
     device: Literal["cpu", "cuda"]
     processes: int
     output: str

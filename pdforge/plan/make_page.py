@@ -12,6 +12,7 @@ from pdforge.plan.batch import split_batch
 from pdforge.plan.curves import curves
 from pdforge.plan.duration import Duration, estimate_duration, requeues
 from pdforge.plan.estimate import flops_per_token
+from pdforge.plan.extension import extension_line
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, TrainJob
 from pdforge.plan.measured import Measured, read_measured, store_of
 from pdforge.plan.memory import Memory, capture_memory, training_memory
@@ -57,7 +58,10 @@ def make_page(
         description=first.recipe.description,
         root=str(root),
         place=_place(first.profile, root),
-        runs=tuple(Run(plan.label, plan.hash, plan.directory, logit_store_line(plan, root)) for plan in plans),
+        runs=tuple(
+            Run(plan.label, plan.hash, plan.directory, logit_store_line(plan, root), extension_line(plan))
+            for plan in plans
+        ),
         stages=steps,
         models=_models(plans),
         total=_total(steps, first.profile),

@@ -48,6 +48,8 @@ class Run:
     directory: str
     logits: str
     """Where its distributions come from; empty: none are stored."""
+    extends: str
+    """Where its student goes on from; empty: it begins at its first step."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ SPREAD: Column = "standard_deviation"
 ENTROPY: Column = "entropy"
 """Entropy of the teacher's full softmax at τ=1, in nats."""
 
+QUANTILE_SEQUENCES = 256
+"""Sequences whose entropies say which are low (`objective.token_filter`): the first ones."""
+
 
 def required_columns(objective: Objective) -> frozenset[Column]:
     """Names of the columns that must have been captured."""

@@ -1,10 +1,11 @@
-"""Checkpoints of a stage: by steps as torchtitan saves them, and by time; what one was trained with; where the first
-weights come from.
+"""Checkpoints of a stage: by steps as torchtitan saves them, and by time; what one was trained with; where a training
+starts from.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -24,14 +25,16 @@ from pdforge.errors import EnvironmentFault, UsageError
 
 
 class StageCheckpoints(CheckpointManager):
-    """torchtitan's checkpoints, of which one is also saved where the trainer says that it is due."""
+    """torchtitan's checkpoints, of which one is also saved where the trainer says that it is due, and one is kept."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(CheckpointManager.Config):
-        """torchtitan's configuration and the longest time between checkpoints."""
+        """torchtitan's configuration, and which checkpoints there are besides."""
 
         seconds: float = 0.0
         """Longest time between checkpoints; 0: any."""
+        hold: int = 0
+        """A step that is saved, and not removed for newer ones; 0: none."""
 
         def __post_init__(self) -> None:
             # super() does not find the base class of a dataclass with slots
@@ -41,9 +44,28 @@ class StageCheckpoints(CheckpointManager):
     """Set by the trainer: called before each checkpoint is written."""
     due = False
     """Set by the trainer, equally on every rank: the next save is made whatever the step."""
+    extending = False
+    """Whether what was loaded is the state of a shorter training, which this one goes on from."""
+
+    def __init__(self, config: Config, **arguments: Any) -> None:
+        super().__init__(config, **arguments)
+        self._hold = config.hold
+
+    def scheduled(self, step: int) -> bool:
+        """Whether a checkpoint of this step is saved whatever the time."""
+        return self._should_save(step)
 
     def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
-        return self.due or super()._should_save(curr_step, last_step)
+        return self.due or 0 < curr_step == self._hold or super()._should_save(curr_step, last_step)
+
+    def _purge_stale_checkpoints(self) -> None:
+        """torchtitan's, but for the step that is held, which does not count."""
+        if not self._should_purge():
+            return
+        found = [(int(path.name.removeprefix("step-")), path) for path in Path(self.folder).glob("step-*")]
+        for step, path in sorted(found)[: -self.keep_latest_k]:
+            if step != self._hold:
+                self.purge_queue.put(str(path))
 
     def save(self, curr_step: int, last_step: bool = False) -> bool:
         """torchtitan's."""
@@ -59,11 +81,17 @@ class StageCheckpoints(CheckpointManager):
         """
         if checkpoint_id != self.initial_load_path:
             return super().dcp_load(state_dict, checkpoint_id, from_hf, from_quantized)
-        require_weights(Path(checkpoint_id), state_dict, self.sd_adapter if from_hf else None)
+        self.extending = not self.initial_load_model_only
+        if not self.extending:
+            require_weights(Path(checkpoint_id), state_dict, self.sd_adapter if from_hf else None)
         try:
             return super().dcp_load(state_dict, checkpoint_id, from_hf, from_quantized)
         except (CheckpointException, SafetensorError, OSError) as error:
             raise _unreadable(Path(checkpoint_id), error) from error
+
+
+_SCHEDULES = re.compile(r"lr_scheduler\.|.*objective\.alpha\.|.*objective\.temperature\.along\.")
+"""What the values of `science` that lay out schedules are called."""
 
 
 def require_weights(folder: Path, weights: Mapping[str, Tensor], adapter: Any) -> None:
@@ -99,7 +127,7 @@ def require_weights(folder: Path, weights: Mapping[str, Tensor], adapter: Any) -
 
 def _unreadable(folder: Path, error: BaseException) -> EnvironmentFault:
     return EnvironmentFault(
-        f"student.initialise: cannot read the weights in {folder}: {type(error).__name__}: {error}",
+        f"the training cannot start: cannot read the weights in {folder}: {type(error).__name__}: {error}",
         remedy="a file is damaged or not wholly there: fetch or write it again",
     )
 
@@ -126,19 +154,24 @@ def science(config: Trainer.Config) -> str:
     return json.dumps(dict(sorted(_leaves("", parts))))
 
 
-def require_same_science(stored: str, now: str, step: int) -> None:
+def require_same_science(stored: str, now: str, step: int, *, schedules: bool = True) -> None:
     """Refuse to go on from a checkpoint of another training.
 
     Args:
         stored: `science` of the checkpoint.
         now: of this training.
         step: of the checkpoint.
+        schedules: whether these must be the same; not, where the plan has compared their values up to this step.
 
     Raises:
         UsageError: they differ; it names every difference.
     """
     old, new = json.loads(stored), json.loads(now)
-    differing = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    differing = [
+        name
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and (schedules or not _SCHEDULES.match(name))
+    ]
     if differing:
         listed = "; ".join(f"{name}: {old.get(name)} there, {new.get(name)} here" for name in differing)
         raise UsageError(

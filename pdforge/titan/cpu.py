@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, create_mask
+from torch.nn.attention.flex_attention import AuxOutput, BlockMask, create_block_mask, create_mask
 
 
 def prepare() -> None:
@@ -103,7 +103,7 @@ def _dense_attention(
     scale: float | None,
     enable_gqa: bool,
     **_: Any,
-) -> tuple[Tensor, types.SimpleNamespace]:
+) -> tuple[Tensor, AuxOutput]:
     """FlexAttention's result by dense attention; shapes [B, N, L, H]."""
     if score_mod is not None:
         raise ValueError("score_mod is not supported on the CPU")
@@ -112,7 +112,7 @@ def _dense_attention(
     out = nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, scale=scale, enable_gqa=enable_gqa
     )
-    return out, types.SimpleNamespace(lse=None)
+    return out, AuxOutput(lse=None, max_scores=None)
 
 
 def _dense_mask(block_mask: BlockMask, batch: int, queries: int, keys: int, device: torch.device) -> Tensor:

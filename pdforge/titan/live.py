@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from pdforge.plan.jobs import HuggingFaceSource, ModelSource
-from pdforge.recipe.columns import ENTROPY, SPREAD
+from pdforge.recipe.columns import ENTROPY, QUANTILE_SEQUENCES, SPREAD
 from pdforge.recipe.models import Truncation
 from pdforge.store.tokens import TokenStore
-from pdforge.titan.loader import QUANTILE_SEQUENCES
 from pdforge.titan.teacher import Signal, load_teacher
 
 

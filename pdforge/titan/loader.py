@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.tokenizer import BaseTokenizer
+from torchtitan.tools import utils
 
 from pdforge.distill.loss import IGNORE_INDEX
-from pdforge.recipe.columns import ENTROPY, SPREAD
+from pdforge.recipe.columns import ENTROPY, QUANTILE_SEQUENCES, SPREAD
 from pdforge.store.logits import LogitStore
 from pdforge.store.mixture import Mixture
 from pdforge.store.order import SampleOrder
@@ -34,9 +35,6 @@ TEACHER = ("teacher_ids", "teacher_logprobs", "teacher_spread")
 
 SAMPLES = "samples"
 """The sample index of each row of a batch [B], for a teacher in this job."""
-
-QUANTILE_SEQUENCES = 256
-"""Sequences whose entropies say what is low."""
 
 
 class PackedTokens(BaseTokenizer):
@@ -63,12 +61,23 @@ class PackedTokens(BaseTokenizer):
         raise TypeError("the vocabulary is part of the model's configuration")
 
 
+class Pinned(Tensor):
+    """A tensor in page-locked memory, whose copy to the device does not keep the host waiting."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    def to(self, *arguments: Any, **options: Any) -> Tensor:
+        """torch's, with a copy that is only enqueued; nobody writes to a batch that was handed out."""
+        return super().to(*arguments, **{"non_blocking": True, **options})
+
+
 class StoreLoader(BaseDataLoader):
     """Yields `({"input", "positions"[, "teacher_ids", "teacher_logprobs"[, "teacher_spread"]]}, labels)`, all [B, L]
     (ids and log-probabilities: [B, L, K]).
 
     A pass ends after the last of so many samples, which may be the split several times, each time in another order;
     where they do not fill the last batch, rows without labels do, so that every rank makes the same number of steps.
+    For a CUDA device batches are pinned, in the thread that reads ahead.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -121,6 +130,7 @@ class StoreLoader(BaseDataLoader):
         self._logits = LogitStore.open(config.logits) if config.logits else None
         self._samples = len(self._split) if config.samples is None else config.samples
         self._consumed = 0
+        self._pin = utils.device_type == "cuda"
         self._columns = ([SPREAD] if config.spread else []) + ([ENTROPY] if config.skip_lowest_entropy else [])
         if self._logits is not None and config.skip_lowest_entropy:
             start = config.first
@@ -172,7 +182,10 @@ class StoreLoader(BaseDataLoader):
             batch[SAMPLES] = torch.tensor(present or [0])
         if not present:
             labels = torch.full_like(labels, IGNORE_INDEX)
-        return _pad(batch, labels, len(wanted))
+        batch, labels = _pad(batch, labels, len(wanted))
+        if self._pin:
+            batch, labels = {name: _pinned(part) for name, part in batch.items()}, _pinned(labels)
+        return batch, labels
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, equal on every rank."""
@@ -203,6 +216,11 @@ def entropy_quantile(store: LogitStore, samples: range, part: float) -> float:
     """
     entropies = [store.get(sample, ordered=False, columns=[ENTROPY])[-1] for sample in samples]
     return float(np.quantile(np.concatenate(entropies), part))
+
+
+def _pinned(part: Tensor) -> Tensor:
+    pinned: Tensor = part.pin_memory().as_subclass(Pinned)
+    return pinned
 
 
 def _pad(batch: dict[str, Tensor], labels: Tensor, rows: int) -> tuple[dict[str, Tensor], Tensor]:

@@ -144,7 +144,8 @@ class DistillTrainer(Trainer):
         Raises:
             UsageError: it is of another training; names the difference.
         """
-        require_same_science(state_dict["science"], science(self.config), state_dict["step"])
+        science_now, schedules = science(self.config), not self.checkpointer.extending
+        require_same_science(state_dict["science"], science_now, state_dict["step"], schedules=schedules)
         self.step = state_dict["step"]
         training = self.config.training
         ranks = self.parallel_dims.get_mesh("loss").size() if self.parallel_dims.dp_cp_enabled else 1
@@ -171,7 +172,7 @@ class DistillTrainer(Trainer):
             self._take_up()
         if self.step >= self.config.training.steps:
             return False
-        if self.step % self.config.checkpoint.interval == 0:
+        if self.checkpointer.scheduled(self.step):
             self._saved_step, self._saved_at = max(self._saved_step, self.step), time.monotonic()
         longest = self.config.checkpoint.seconds
         late = 0 < longest <= time.monotonic() - self._saved_at
@@ -197,6 +198,8 @@ class DistillTrainer(Trainer):
         """Once, when the newest checkpoint is loaded and before the first step."""
         heartbeat.finish("checkpoint load")
         self._saved_step = self.step
+        if self.checkpointer.extending:
+            self._follow_schedule()
         self.metrics_processor.resume(self.step)
         if self._online is not None:
             self._online.resume(self.step)
@@ -204,6 +207,12 @@ class DistillTrainer(Trainer):
         if unfinished and self.config.validator.enable and self.validator.should_validate(self.step):
             # torchtitan saves before it validates: a kill between the two must not leave a gap in the curve
             self.validator.validate(self.model_parts, self.step)
+
+    def _follow_schedule(self) -> None:
+        """Set the next step's learning rate, which the optimizer has from a checkpoint of another schedule."""
+        for scheduler in self.lr_schedulers:
+            for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
 
     def train(self) -> None:
         """Train to the last step, then measure the held-out loss.

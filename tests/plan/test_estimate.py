@@ -54,4 +54,4 @@ def test_figures_of_a_plan(plans: MakePlans) -> None:
     assert (capture.tokens, capture.bytes, capture.bytes_at_most) == (23 * 8 * 64, None, 23 * 8 * 64 * 20 * 3 // 2)
     parameters = plan.figures.student.parameters
     assert parameters is not None
-    assert (train.steps, train.tokens, train.bytes) == (23, 23 * 8 * 64, 2 * 12 * parameters)
+    assert (train.steps, train.tokens, train.bytes) == (23, 23 * 8 * 64, 3 * 12 * parameters)

@@ -164,8 +164,8 @@ def test_checkpoints(plans: MakePlans, tmp_path: Path) -> None:
     made, parameters = only(page, "train").checkpoints, page.models[-1].parameters
     assert made is not None
     assert parameters is not None
-    assert (made.each, made.kept, made.saves) == (12 * parameters, 2, 3)  # 23 steps, every 10
-    assert made.written_bytes == 3 * made.each
+    assert (made.each, made.kept, made.saves) == (12 * parameters, 3, 4)  # 23 steps, every 10, and 19 before the decay
+    assert made.written_bytes == 4 * made.each
 
 
 def test_curves_turn_where_the_schedules_do() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from torchtitan.tools import utils
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.distill.loss import IGNORE_INDEX
@@ -14,7 +16,7 @@ from pdforge.recipe.models import PretrainedTokenizer, StandardLibraryCorpus, Tr
 from pdforge.store.order import SampleOrder
 from pdforge.store.tokenize import build_token_store
 from pdforge.store.tokens import TokenStore
-from pdforge.titan.loader import StoreLoader
+from pdforge.titan.loader import Pinned, StoreLoader
 
 LENGTH, SAMPLES = 16, 23
 
@@ -161,6 +163,37 @@ def test_of_conversations_only_answers_have_labels(store, conversations) -> None
     expected[~torch.from_numpy(learnt)] = IGNORE_INDEX
     assert torch.equal(labels[chats], expected)
     assert torch.equal(labels[::4], torch.from_numpy(text.get_batch(range(12, 22))[0][:, 1:]).long())
+
+
+def test_batches_are_pinned_for_cuda_only_in_the_thread_that_reads_ahead(store, monkeypatch) -> None:
+    """Page-locked memory needs a CUDA device: that it is asked for, where, and for all of a batch."""
+    asked = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        asked.append(threading.current_thread().name)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    plain, labels = next(iter(_loader(store, 1, 0, 4)))
+    assert not asked
+    monkeypatch.setattr(utils, "device_type", "cuda")
+    batch, pinned_labels = next(iter(_loader(store, 1, 0, 4)))
+    assert all(name.startswith("loader") for name in asked)
+    assert len(asked) >= len(batch) + 1
+    assert {type(part) for part in (*batch.values(), pinned_labels)} == {Pinned}
+    for name, part in batch.items():
+        assert torch.equal(part, plain[name])
+    assert torch.equal(pinned_labels, labels)
+
+
+def test_a_pinned_batch_is_copied_without_waiting(monkeypatch) -> None:
+    copies, copy = [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda *given, **how: (copies.append(how), copy(*given, **how))[1])
+    moved = torch.ones(3).as_subclass(Pinned).to(torch.device("meta"))
+    assert (type(moved), moved.device.type) == (torch.Tensor, "meta")
+    assert copies == [{"non_blocking": True}]
+    # what is worked out of it is a plain tensor
+    assert type(torch.ones(3).as_subclass(Pinned) == 1) is torch.Tensor
 
 
 def test_what_is_read_ahead_is_not_consumed(store) -> None:

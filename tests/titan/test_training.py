@@ -6,6 +6,7 @@ All of them distil from a logit store, on packed documents, from the weights tha
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ import torch
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
 
-import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
+import pdforge.titan
 from pdforge.layout import StageDirectory
 from pdforge.plan.build import make_plans
 from pdforge.plan.jobs import TrainJob
+from pdforge.plan.model import Plan
 from pdforge.plan.profile import local_profile
 from pdforge.recipe.load import load_recipes
 from pdforge.titan.huggingface import huggingface_config, huggingface_weights
 from pdforge.titan.inference import FrozenModel
 from pdforge.titan.models import decoder_of
-from tests.stages.conftest import rows
+from tests.stages.conftest import pdforge, results, rows
 from tests.titan.conftest import RECIPE, Bench, checkpoints
 
 pytestmark = pytest.mark.slow
@@ -64,6 +66,25 @@ def test_the_numbers_of_one_process(bench: Bench, tmp_path: Path, way: str) -> N
     _assert_alike(rows(StageDirectory(tmp_path)), bench.straight)
 
 
+def test_the_diff_of_a_resumed_runs_metrics_is_empty(bench: Bench, tmp_path: Path) -> None:
+    """One process, stopped after step 5 and started again: without the clock's column the files are the same bytes."""
+    for last in ("5", "10"):
+        bench.train(tmp_path, "--training.steps", last)
+    files = []
+    for name, found in (("straight", bench.straight), ("resumed", rows(StageDirectory(tmp_path)))):
+        files.append(tmp_path / name)
+        files[-1].write_text("".join(f"{json.dumps(row)}\n" for row in found))
+    done = subprocess.run(["diff", *files], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_compiled_in_the_trainer(bench: Bench, tmp_path: Path) -> None:
+    """Model and loss by inductor: the numbers of the eager run."""
+    bench.train(tmp_path, "--training.steps", "2", sets=("training.compile=true",))
+    found = [row for row in rows(StageDirectory(tmp_path)) if "loss" in row]
+    _assert_alike(found, [row for row in bench.straight if "loss" in row][:2])
+
+
 def test_two_processes_then_one_then_two(bench: Bench, tmp_path: Path) -> None:
     for processes, last in ((2, "4"), (1, "7"), (2, "10")):
         bench.train(tmp_path, "--training.steps", last, processes=processes)
@@ -83,6 +104,53 @@ def test_resumed_in_the_second_epoch(bench: Bench, tmp_path: Path) -> None:
     )
     assert [row["step"] for row in straight] == list(range(1, 15))
     assert stopped == straight
+
+
+def test_a_finished_run_is_extended(bench: Bench, tmp_path: Path) -> None:
+    """From 6 steps to 10, from step 5, whose checkpoint has the decayed rate of a sixth in it, which here is none."""
+
+    def sets(steps: int, *more: str) -> tuple[str, ...]:
+        rate = f"training.learning_rate_schedule={{schedule: wsd, warmup: {2 / steps}, decay: {2 / steps}}}"
+        return (f"training.steps={steps}", rate, "objective.alpha=0.6", "training.checkpoint.every=100", *more)
+
+    def run(*fields: str) -> tuple[Plan, StageDirectory]:
+        chosen = [each for field in fields for each in ("--set", field)]
+        pdforge("run", RECIPE, "--root", bench.root, "--processes", "1", *chosen)
+        [plan] = make_plans(load_recipes(str(RECIPE), overrides=fields), local_profile(1), bench.root)
+        return plan, StageDirectory(bench.root / plan.training.directory)
+
+    short, finished = run(*sets(6))
+    assert finished.whole_checkpoints == [5, 6]
+    bench.train(tmp_path, sets=sets(10), seeded=False)
+    straight = StageDirectory(tmp_path)
+    _, extended = run(*sets(10, "student.extend=true"))
+    assert json.loads(extended.extended.read_text()) == {"run": short.directory, "step": 5}
+    assert results(extended)["extends"] == {"run": short.directory, "step": 5}
+    assert extended.whole_checkpoints == straight.whole_checkpoints == [9, 10]
+    assert len(rows(extended)) == 12
+    assert rows(extended) == rows(straight)
+    states = []
+    for stage in (extended, straight):
+        dcp_to_torch_save(stage.checkpoint(10), plain := tmp_path / "plain.pt")
+        states.append(torch.load(plain, weights_only=False))
+    _assert_same_bits(*states)
+    # it is itself one to go on from, and one that is not alike is not gone on from
+    warm = sets(9, "training.learning_rate_schedule.warmup=50%", "student.extend=true")
+    done = pdforge("plan", RECIPE, "--root", bench.root, "--processes", "1", *(f"--set={field}" for field in warm))
+    said = " ".join(done.stdout.split())
+    assert "cannot be extended: the learning rate (wsd) differs from step 1 on (warm-up: 2 steps there, 4 here" in said
+
+
+def _assert_same_bits(one: Any, other: Any) -> None:
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            _assert_same_bits(one[key], other[key])
+    else:
+        assert one == other
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -59,3 +59,6 @@ class Student(Model):
     """Its shape."""
     initialise: Initialise | None = None
     """Weights to start from; by default they are drawn by `training.seed`."""
+    extend: Flag = False
+    """Go on from a finished run that is shorter and otherwise the same, up to where its schedules agree with these: the
+    result is the same, sooner. Where there is none, the training begins at its first step."""

@@ -29,12 +29,13 @@ PLANNING: dict[str, Topic] = {
         LONGER,
         Severity.WARNING,
         "longer than a finished run",
-        "A finished run differs from this one in the length of the student's training only. Its student may be trained "
-        "on where nothing runs towards the last step yet: with a constant learning rate and α, or with WSD before its "
-        "decay (which is what WSD is for). A cosine, a linear or a periodic schedule is laid out over the whole length "
-        "and gives other values at every step. The token store must be the same: it is shuffled as a whole when it is "
-        "built, so more `data.train_tokens` is another order; leave room there, and set `training.tokens` or "
-        "`training.steps`.",
+        "A finished run differs from this one in the length of the student's training, and its schedules, only. With "
+        "`student: {extend: true}` the student goes on from it, up to where every schedule has had the same values in "
+        "both: with a constant learning rate and α from its end, with WSD from before its decay (which is what WSD is "
+        "for; the checkpoint is kept). A warm-up is a part of the whole length: half the part of twice the length is "
+        "the same warm-up. A cosine, a linear or a periodic schedule gives other values at every step. The token store "
+        "must be the same: it is shuffled as a whole when it is built, so more `data.train_tokens` is another order; "
+        "leave room there, or read it in several `training.epochs`, and set `training.tokens` or `training.steps`.",
     ),
     TIGHT: Topic(
         TIGHT,
