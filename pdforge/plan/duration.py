@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from statistics import median
 from typing import NamedTuple
 
 from pdforge.plan.jobs import Job, TrainJob
@@ -95,6 +94,13 @@ def _start(group: Sequence[Measured]) -> float:
 
 def _band(seconds: float, factor: float, source: str, start: float) -> Duration:
     return Duration(start + seconds, start + seconds / factor, start + seconds * factor, source, start)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one, or the mean of the two in the middle: importing `statistics` takes longer than a page."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _alike(measured: str, wanted: str) -> bool:

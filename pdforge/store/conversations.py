@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pdforge.chat import Message
 from pdforge.errors import StoreError
+
+if TYPE_CHECKING:
+    from pdforge.chat import Message
 
 _QUESTIONS = 3
 """Turns of the assistant in a conversation about the standard library, at most."""
