@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from pdforge.layout import StageDirectory
-from pdforge.plan.jobs import ExportJob, ModelSource
+from pdforge.plan.jobs import ExportJob, ModelSource, TrainJob
 from pdforge.stages import export
 from pdforge.stages.capture import load
 from pdforge.stages.entry import read_job
+from pdforge.store.mixture import Mixture
+from pdforge.store.tokens import TokenStore
 from pdforge.titan.huggingface import huggingface_weights
 from tests.stages.conftest import TinyRun, results, rows, steps, torchrun
 
@@ -30,25 +32,32 @@ def test_results_and_metrics(full: TinyRun) -> None:
     assert results(stage)["heldout_loss"] == logged[-1]["heldout_loss"]
 
 
-def test_it_starts_from_the_trained_student(full: TinyRun, tmp_path: Path) -> None:
-    """Before its first step it has the held-out loss that training ended with."""
-    seeded = ("--checkpoint.create_seed_checkpoint", "--dump_folder", tmp_path)
-    source = read_job(full.stage("pd", "finetune"))
-    assert source.kind == "finetune"
-    trained = read_job(full.stage("pd", "export"))
-    assert isinstance(trained, ExportJob)
-    student = full.stage("pd", "train")
-    model = ModelSource(
-        architecture=source.architecture,
-        vocabulary=source.vocabulary,
-        sequence_length=source.sequence_length,
+def test_it_starts_from_the_trained_student_and_learns_answers_and_text(full: TinyRun) -> None:
+    """The loss of its first step is the trained student's, over the labels that carry loss and no others."""
+    job, student = read_job(full.stage("pd", "finetune")), full.stage("pd", "train")
+    assert isinstance(job, TrainJob)
+    mix = job.conversations
+    assert mix is not None
+    source = ModelSource(
+        architecture=job.architecture,
+        vocabulary=job.vocabulary,
+        sequence_length=job.sequence_length,
         checkpoint=str(student.checkpoints),
         step=19,
     )
-    torchrun(1, "pdforge.titan.train", *COMMON, *seeded, cwd=full.stage("pd", "finetune").job)
-    begins = model.model_copy(update={"checkpoint": str(StageDirectory(tmp_path).checkpoints), "step": 0})
-    a, b = (load(each, torch.device("cpu"), torch.float32).weights() for each in (model, begins))
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    model = load(source, torch.device("cpu"), torch.float32)
+    samples = Mixture(
+        TokenStore.open(mix.store),
+        TokenStore.open(job.tokens),
+        sequences=mix.sequences,
+        text_sequences=mix.text_sequences,
+        text_from=mix.text_from,
+    )
+    tokens, positions, learnt = map(torch.from_numpy, samples.get_labelled_batch(range(16)))
+    assert 0 < learnt.float().mean() < 1
+    logits = model.logits(model.hidden(tokens[:, :-1].long(), positions.long()))[learnt]
+    expected = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][learnt].long())
+    assert rows(full.stage("pd", "finetune"))[0]["lm_loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_export_is_the_fine_tuned_student(full: TinyRun) -> None:
