@@ -152,7 +152,12 @@ def _suit(objective: Values, teacher: Values) -> None:
 def _finetune(draw: Draw) -> Values:
     training = {"batch": {"global": 8}, **_some(draw, {"seed": 1, "precision": "float32"})}
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    return {"instructions": {"path": "i.jsonl"}, "template": template, "instruction_tokens": "10M", "training": training}
+    return {
+        "instructions": {"path": "i.jsonl"},
+        "template": template,
+        "instruction_tokens": "10M",
+        "training": training,
+    }
 
 
 def _export(draw: Draw) -> Values:

@@ -1,24 +1,26 @@
-"""The recipes of docs/recipes.md are sound, and make the runs that the page says."""
+"""The recipes of docs/recipes.md and docs/finetune.md are sound, and make the runs that the page says."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from pdforge.plan.build import make_plans
+from pdforge.plan.clusters import find_profile
 from pdforge.recipe.load import LoadedRecipe
 from tests.recipe.sound import load
 
-PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def recipes() -> dict[str, list[LoadedRecipe]]:
-    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+def recipes(page: str) -> dict[str, list[LoadedRecipe]]:
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     loaded = [load(block) for block in blocks]
     return {each[0].recipe.recipe: each for each in loaded}
 
 
 def test_examples_are_sound_and_make_the_runs_that_the_page_says() -> None:
-    found = recipes()
+    found = recipes("recipes.md")
     assert [each.warnings for loaded in found.values() for each in loaded] == [[]] * sum(map(len, found.values()))
     assert {name: len(loaded) for name, loaded in found.items()} == {
         "softer": 2,
@@ -30,3 +32,10 @@ def test_examples_are_sound_and_make_the_runs_that_the_page_says() -> None:
     }
     names = [each.variant for each in found["scaling"]]
     assert {"pd-layers-4-learning_rate-0.003-seed-0", "pd-small-seed-0"} <= set(names)
+
+
+def test_the_example_of_fine_tuning_can_be_planned(tmp_path: Path) -> None:
+    plans = make_plans(recipes("finetune.md")["tuned"], find_profile("local"), tmp_path)
+    assert [plan.label for plan in plans] == ["lm", "pd"]
+    for plan in plans:
+        assert [stage.kind for stage in plan.stages][-3:] == ["tokenize-conversations", "finetune", "export"]
