@@ -57,7 +57,8 @@ def _extended(plan: Plan, root: Path) -> Plan:
 
 def extension_line(plan: Plan) -> str:
     """Where the student goes on from, for people; empty where it begins at its first step."""
-    came = _train(plan).extends
+    jobs = (stage.job for stage in plan.stages)
+    came = next((job.extends for job in jobs if isinstance(job, TrainJob) and job.extends), None)
     return f"goes on from step {came.step:,} of {came.run}, with the same numbers up to there" if came else ""
 
 
