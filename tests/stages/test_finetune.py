@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from pdforge.layout import StageDirectory
 from pdforge.plan.jobs import ExportJob, ModelSource, TrainJob
 from pdforge.stages import export
-from pdforge.stages.capture import load
 from pdforge.stages.entry import read_job
 from pdforge.store.mixture import Mixture
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.huggingface import huggingface_weights
+from pdforge.titan.inference import load
 from tests.stages.conftest import TinyRun, results, rows, steps, torchrun
 
 pytestmark = pytest.mark.slow
