@@ -30,8 +30,13 @@ from pdforge.plan.jobs import (
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import share_stores
-from pdforge.plan.teacher import huggingface_teacher, online_capture, torchtitan_teacher, what_is_stored
-from pdforge.recipe.columns import QUANTILE_SEQUENCES
+from pdforge.plan.teacher import (
+    huggingface_teacher,
+    logits_of_any_length,
+    online_capture,
+    torchtitan_teacher,
+    what_is_stored,
+)
 from pdforge.recipe.models import (
     Corpus,
     HuggingFaceTeacher,
@@ -328,19 +333,7 @@ class _Builder:
         recipe, job = self.recipe, self.capture and self.capture.job
         logits = self.live.identity if self.live else None
         if isinstance(job, CaptureJob):
-            # only how many of the first sequences say how all are stored and filtered
-            filtered = QUANTILE_SEQUENCES if recipe.objective.token_filter else 0
-            logits = identities.capture_identity(
-                teacher=job.teacher_identity,
-                tokens=job.tokens_identity,
-                sequences=min(job.sequences, max(job.calibration, filtered)),
-                truncation=job.truncation,
-                precision=job.precision,
-                shard_sequences=job.shard_sequences,
-                codec=job.codec,
-                columns=job.columns,
-                from_step=job.from_step,
-            )
+            logits = logits_of_any_length(job, filtered=recipe.objective.token_filter is not None)
         return identities.kin_identity(
             recipe.student.architecture,
             recipe.training,

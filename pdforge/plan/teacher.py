@@ -7,11 +7,12 @@ from typing import Any, Literal, NamedTuple
 
 from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.identity import identity
+from pdforge.plan import identities
 from pdforge.plan.content import fingerprint_folder
 from pdforge.plan.initialise import checkpoint_of
-from pdforge.plan.jobs import HuggingFaceSource, ModelSource, OnlineCapture
+from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, OnlineCapture
 from pdforge.pretrained import require_files
-from pdforge.recipe.columns import required_columns
+from pdforge.recipe.columns import QUANTILE_SEQUENCES, required_columns
 from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import (
     Codec,
@@ -139,4 +140,21 @@ def online_capture(recipe: Recipe, teacher: Teacher | None, vocabulary: int) -> 
         vocabulary=vocabulary,
         sequence_length=recipe.data.sequence_length,
         **what_is_stored(recipe, teacher, teacher.logits)._asdict(),
+    )
+
+
+def logits_of_any_length(job: CaptureJob, *, filtered: bool) -> str:
+    """What names a capture's distributions, however many sequences of them it stores: of the number only as much counts
+    as says how all are stored and, where the student's tokens are `filtered` by entropy, which are left out.
+    """
+    return identities.capture_identity(
+        teacher=job.teacher_identity,
+        tokens=job.tokens_identity,
+        sequences=min(job.sequences, max(job.calibration, QUANTILE_SEQUENCES if filtered else 0)),
+        truncation=job.truncation,
+        precision=job.precision,
+        shard_sequences=job.shard_sequences,
+        codec=job.codec,
+        columns=job.columns,
+        from_step=job.from_step,
     )
