@@ -262,6 +262,8 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     runs = draw(options.faults, options.seed, options.real)
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="pdforge-chaos-", dir=options.folder))
     root = Path(tempfile.mkdtemp(prefix="pdforge-slurm-", dir="/tmp"))
     try:
