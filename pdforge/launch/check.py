@@ -130,7 +130,13 @@ def _container(profile: Profile) -> list[Check]:
     is_file = "/" in container.image and "://" not in container.image and "#" not in container.image
     if is_file and not Path(container.image).exists():
         return [Check("container", "missing", f"{container.image} is not there", "correct `container.image`")]
-    return [Check("container", "ok", f"{container.image} ({container.runtime}; looked at where the job runs)")]
+    absent = [source for mount in container.mounts if not Path(source := mount.split(":", 1)[0]).exists()]
+    checks = [Check("container", "ok", f"{container.image} ({container.runtime}; looked at where the job runs)")]
+    # Nodes may have folders that a login node has not.
+    return checks + [
+        Check(f"mount {source}", "absent", "not on this machine", "the nodes need it; else correct `container.mounts`")
+        for source in absent
+    ]
 
 
 def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:

@@ -33,7 +33,7 @@ def take_snapshot(run: RunDirectory) -> Path:
         shutil.copyfile(file, target)
     commit = _git(package, "rev-parse", "HEAD")
     write_json(temporary / "provenance.json", {"version": pdforge.__version__, "commit": commit.strip() or None})
-    write_atomically(temporary / "dirty.diff", _git(package, "diff", "HEAD", "--", "."))
+    write_atomically(temporary / "dirty.diff", _git(package, "diff", "HEAD", "--", ".", str(template_directory())))
     try:
         temporary.rename(folder)
     except OSError:  # another submit was quicker with the same content

@@ -153,7 +153,7 @@ def test_a_rank_that_raises_at_the_same_step_again_and_again(student: User) -> N
     assert "RuntimeError: the test broke it at step 7" in stage["error"]
     output = next(student.train.scheduler.glob("*_0_log.out")).read_text()
     assert "not started again: its last 3 starts ended without gaining a step" in output
-    assert 3 <= len(student.train.all_attempts()) < 3 + 7, "before the last three, each got further than those before it"
+    assert 3 <= len(student.train.all_attempts()) < 3 + 7, "each start before the last three got further"
     failed = reports(student)["train"]["failed"]
     assert {(one["rank"], one["cause"]["kind"]) for one in failed} == {(1, "error in the program")}
     assert all("faults.py" in one["traceback"] for one in failed)
