@@ -1,5 +1,6 @@
 # A clean clone, Python 3.11 or newer with pip, and make: nothing else is needed.
 #   make quickstart   pre-train a small teacher, store its distributions, train two students, compare them
+#   make miniature    the paper's design space at a size for two CPU cores: hours; started again, it goes on where it ended
 #   make check test   what .ci/run runs
 #   make chaos        FAULTS=50 SEED=1: random faults to runs on a SLURM of this machine (root, Debian's packages)
 # PIP_FLAGS goes to pip; without an NVIDIA GPU this saves gigabytes of download:
@@ -9,14 +10,22 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 FAULTS ?= 50
 SEED ?= 1
+ROOT ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
 
-.PHONY: quickstart test check bench chaos clean
+MINIATURE := losses alpha temperature truncation sampled online sizes star
+ONE_EACH := --processes 1 --root $(ROOT)
+
+.PHONY: quickstart miniature test check bench chaos clean
 
 quickstart: $(VENV)/.train
 	$(BIN)/pdforge run recipes/quickstart.yaml
+
+miniature: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pdforge run $(MINIATURE:%=mini/%) $(ONE_EACH) --at-once 2
+	$(BIN)/pdforge report $(MINIATURE:%=mini/%) $(ONE_EACH) --out $(ROOT)/miniature
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
