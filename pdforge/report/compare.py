@@ -100,7 +100,7 @@ class Comparison:
 
     results: Results
     chosen: str | None = None
-    """Name of the group or run that all are compared with; None: of each recipe that with α = 0."""
+    """Name of the group or run that all are compared with; None: see `baseline`."""
 
     def __post_init__(self) -> None:
         known = [name for group in self.groups for name in (group.name, *(run.name for run in group.runs))]
@@ -131,16 +131,20 @@ class Comparison:
         return sorted(found, key=lambda name: (name != HELDOUT, name != "ece"))
 
     def baseline(self, group: Group) -> Group | None:
-        """What a group is compared with; None: nothing, or it is the baseline itself."""
-        for other in self.groups:
-            if self.chosen is not None:
-                is_it = self.chosen in (other.name, *(run.name for run in other.runs))
-            else:
-                one, two = group.first, other.first
-                is_it = two.is_baseline and (one.recipe, one.parameters) == (two.recipe, two.parameters)
-            if is_it:
-                return None if other.name == group.name else other
-        return None
+        """What a group is compared with; None: nothing, or it is the baseline itself.
+
+        Unless one is chosen: the first with α = 0 of its recipe and size; where its recipe has none, of its size and
+        number of tokens of the same data, since a study may be spelled in several recipes.
+        """
+        if self.chosen is not None:
+            found = [g for g in self.groups if self.chosen in (g.name, *(run.name for run in g.runs))]
+        else:
+            one = group.first
+            alike = [g for g in self.groups if g.first.is_baseline and g.first.parameters == one.parameters]
+            found = [g for g in alike if g.first.recipe == one.recipe]
+            if not found and one.data is not None:
+                found = [g for g in alike if (g.first.data, g.first.tokens) == (one.data, one.tokens)]
+        return found[0] if found and found[0].name != group.name else None
 
     def noise(self, group: Group, metric: str) -> Noise | None:
         """Pooled over the groups whose students have the size of this one's and read as many tokens."""

@@ -74,7 +74,7 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
     assert isinstance(stage.job, TrainJob)
     result, rows = stage_results(directory) or {}, metric_rows(directory)
     figures, capture = plan.figures.stages.get(stage.key), plan.stage("capture")
-    teacher = plan.stage("pretrain-teacher")
+    teacher, tokens_stage = plan.stage("pretrain-teacher"), plan.stage("tokenize")
     metrics, before = _metrics(result, rows)
     tokens = result.get("tokens", figures.tokens if figures else None)
     return RunResult(
@@ -91,6 +91,7 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
         flops_per_token=plan.figures.student.flops_per_token,
         teacher_flops=_teacher_flops(plan, tokens),
         teacher=(teacher or capture).key if teacher or capture else None,  # type: ignore[union-attr]
+        data=tokens_stage.identity if tokens_stage else None,
         store=capture.identity if capture else None,
         metrics=metrics,
         at_steps=before,

@@ -66,6 +66,8 @@ class RunResult(_Part):
     """Of the teacher's pass over what the student reads of it; 0 without a teacher."""
     teacher: str | None
     """`TeacherResult.key`."""
+    data: str | None = None
+    """Identity of the token store: only where it is the same are held-out losses of the same text."""
     store: str | None
     """`StoreResult.identity` of the logit store that it reads."""
     metrics: dict[str, Metric] = {}

@@ -28,6 +28,20 @@ def test_each_recipe_and_size_has_its_own_baseline() -> None:
     assert names == {"lm": None, "big-lm": None, "pd": "lm", "big-pd": "big-lm", "other": None}
 
 
+def test_a_recipe_without_a_baseline_takes_that_of_another_of_its_size_and_tokens() -> None:
+    comparison = Comparison(
+        results(
+            run("lm", 0, 3.0, data="text"),
+            run("alpha", 0, 2.8, recipe="weights", data="text"),
+            run("longer", 0, 2.7, recipe="weights", data="text", tokens=2000),
+            run("bigger", 0, 2.0, recipe="sizes", data="text", parameters=9),
+            run("other", 0, 2.0, recipe="weights", data="other text"),
+        )
+    )
+    names = {group.name: getattr(comparison.baseline(group), "name", None) for group in comparison.groups}
+    assert names == {"lm": None, "alpha": "lm", "longer": None, "bigger": None, "other": None}
+
+
 def test_a_named_baseline_counts_for_all_and_may_be_one_of_the_seeds() -> None:
     runs = [run("lm", 0, 3.0), run("pd", 0, 2.0), run("pd", 1, 2.2)]
     for name in ("pd", "pd-seed-1"):
