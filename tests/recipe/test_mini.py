@@ -41,8 +41,8 @@ def test_runs_that_differ_in_nothing_but_their_name_are_not_run_twice(plans: lis
 
 
 def test_all_studies_share_their_teachers_and_stores(plans: list[Plan]) -> None:
-    """One teacher; its twins that store what they say while they learn, from two steps on. Of samples each number is drawn
-    by itself; everything else learns its own truncation of one store.
+    """One teacher, and its twins that store what they say while they learn, from two steps on. Each number of draws has
+    a store of its own; everything else learns its own truncation of one.
     """
     stages = merged_stages(plans)
     kinds = Counter(stage.kind for stage in stages if stage.shared)
