@@ -8,6 +8,7 @@ import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +39,7 @@ def inspect_machine(root: Path) -> list[Check]:
     return [
         _python(),
         *_packages(),
+        *_bytecode(),
         _matplotlib(),
         _devices(),
         _compiler(),
@@ -64,6 +66,19 @@ def _packages() -> list[Check]:
         Check(p.name, "ok" if p.ok else "missing", p.complaint or f"{p.found}", "" if p.ok else INSTALL)
         for p in training_packages()
     ]
+
+
+def _bytecode() -> list[Check]:
+    """Without bytecode that is kept, each process compiles the thousands of modules it imports: three times as long."""
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None:
+        return []
+    if Path(cache_from_source(torch.origin)).is_file():
+        return [Check("bytecode", "ok", "kept")]
+    if sys.dont_write_bytecode:
+        value = "torch has none, and PYTHONDONTWRITEBYTECODE is set: each start compiles it anew"
+        return [Check("bytecode", "absent", value, "unset it, or compile them once: python -m compileall")]
+    return [Check("bytecode", "ok", "written at the first start")]
 
 
 def _matplotlib() -> Check:

@@ -115,7 +115,7 @@ def test_submit_status_logs_cancel(folder, counter):
     counter(tokens={"steps": 5})
     pdforge(folder, "submit", "count.yaml")
     assert wait_for(lambda: {(run["state"], run["driver"]) for run in runs(folder).values()} == {("done", None)}, 60)
-    assert "held-out loss" in next((folder / "runs").glob("count-a-*/driver.log")).read_text()
+    assert "train b: done" in next((folder / "runs").glob("count-a-*/driver.log")).read_text()
 
 
 def test_cancel_kill_ends_what_does_not_listen(folder, counter):

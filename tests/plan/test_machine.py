@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_a_gpu_needs_a_compiler(install: Install, tmp_path: Path, monkeypatch: p
     assert checks["compiler"].state == "missing"
     assert "gcc" in checks["compiler"].remedy
     assert checks["devices"].value.startswith("2 NVIDIA GPUs")
+
+
+def test_bytecode_that_nobody_may_write(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install()
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    for forbidden, state in ((False, "ok"), (True, "absent")):
+        monkeypatch.setattr(sys, "dont_write_bytecode", forbidden)
+        checks = {check.name: check for check in inspect_machine(tmp_path)}
+        assert checks["bytecode"].state == state
+    assert "PYTHONDONTWRITEBYTECODE" in checks["bytecode"].value
 
 
 def test_a_hugging_face_teacher_needs_its_packages(plans: MakePlans, install: Install) -> None:
