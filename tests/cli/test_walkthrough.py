@@ -1,7 +1,7 @@
 """docs/walkthrough.md, from top to bottom: files are written, commands run, and what they print is what the page shows.
 
-On the page `…` stands for anything. Hashes, and numbers with a decimal point or comma, count as equal whatever they are:
-they follow from the machine's own text and speed. Spaces and ends of lines count as equal too: a path may be long.
+On the page `…` stands for anything. Hashes, and numbers with a decimal point or comma, count as equal whatever they
+are: they follow from the machine's own text and speed. So do spaces and ends of lines, since a path may be long.
 """
 
 from __future__ import annotations
