@@ -59,9 +59,10 @@ def _all_done(attempt: AttemptDirectory) -> bool:
 
 
 def _never_again(attempt: AttemptDirectory, outcome: Outcome) -> bool:
-    """Bad input stays bad: an error that is told without a traceback is one that only a person can remove."""
-    error = next((rank.error for rank in read_ranks(attempt) if rank.rank == outcome.rank), None)
-    return error is not None and bool(error.type) and not error.traceback and not error.consequence
+    """Bad input stays bad."""
+    return any(
+        rank.error is not None and rank.error.of_input for rank in read_ranks(attempt) if rank.rank == outcome.rank
+    )
 
 
 def _give_up(stage: StageDirectory, why: str) -> int:

@@ -109,7 +109,7 @@ def find_cause(
         return Cause("out of memory", f"rank {outcome.rank}: {error.type}: {error.message}")
     if is_of_hardware(error) and error:
         return Cause("node", f"rank {outcome.rank}: {error.type}: {error.message}")
-    if error and error.type and not error.traceback:
+    if error and error.of_input:
         return Cause("bad input", f"rank {outcome.rank}: {error.type}: {error.message}")
     if told := told_by_scheduler(row or {}, notices):
         return told

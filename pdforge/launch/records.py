@@ -30,11 +30,16 @@ class RankError(BaseModel):
     message: str
     remedy: str = ""
     traceback: str = ""
-    """Text; empty for errors that a user can act on."""
+    """Text; empty for errors that a user can act on, and of a rank that hung before its first sign of life."""
     consequence: bool = False
     """The rank ended only because another one had."""
     suspects: list[int] = []
     """Of a hang: the ranks that are the likely reason."""
+
+    @property
+    def of_input(self) -> bool:
+        """Whether only a person can remove it: it was told without a traceback. What hung may have left none either."""
+        return bool(self.type) and self.type != HANG and not self.traceback and not self.consequence
 
 
 class RankRecord(BaseModel):
