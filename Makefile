@@ -1,6 +1,7 @@
 # A clean clone, Python 3.11 or newer with pip, and make: nothing else is needed.
 #   make quickstart   pre-train a small teacher, store its distributions, train two students, compare them
 #   make miniature    the paper's design space at a size for two CPU cores: hours; started again, it goes on where it ended
+#   make miniature-page   keep its results in docs/
 #   make check test   what .ci/run runs
 #   make chaos        FAULTS=50 SEED=1: random faults to runs on a SLURM of this machine (root, Debian's packages)
 # PIP_FLAGS goes to pip; without an NVIDIA GPU this saves gigabytes of download:
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 # Every process of a run imports torch: with bytecode on disk that takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart miniature test check bench chaos clean
+.PHONY: quickstart miniature miniature-page test check bench chaos clean
 
 quickstart: $(VENV)/.train
 	$(BIN)/pdforge run recipes/quickstart.yaml
@@ -26,6 +27,9 @@ quickstart: $(VENV)/.train
 miniature: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pdforge run $(MINIATURE:%=mini/%) $(ONE_EACH) --at-once 2
 	$(BIN)/pdforge report $(MINIATURE:%=mini/%) $(ONE_EACH) --out $(ROOT)/miniature
+
+miniature-page:
+	$(BIN)/python scripts/miniature.py $(ROOT)/miniature/report.json
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
