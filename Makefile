@@ -1,7 +1,7 @@
 # A clean clone, Python 3.11 or newer with pip, and make: nothing else is needed.
 #   make quickstart   pre-train a small teacher, store its distributions, train two students, compare them
-#   make miniature    the paper's design space at a size for two CPU cores: hours; started again, it goes on where it ended
-#   make miniature-page   keep its results in docs/
+#   make miniature    the paper's design space for two CPU cores: hours; started again, it goes on where it ended
+#   make miniature-page   ... its results and findings into docs/
 #   make check test   what .ci/run runs
 #   make chaos        FAULTS=50 SEED=1: random faults to runs on a SLURM of this machine (root, Debian's packages)
 # PIP_FLAGS goes to pip; without an NVIDIA GPU this saves gigabytes of download:
@@ -18,6 +18,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 
 # Every process of a run imports torch: with bytecode on disk that takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
+
+MINIATURE := losses alpha temperature truncation sampled online sizes star
+ONE_EACH := --processes 1 --root $(ROOT)
 
 .PHONY: quickstart miniature miniature-page test check bench chaos clean
 
