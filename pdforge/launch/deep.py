@@ -102,7 +102,7 @@ def findings(looked: Iterable[Looked], plan: Plan) -> Iterator[Advice]:
         job = each.stage.job
         if each.stage.key not in mine or not isinstance(job, TrainJob):
             continue
-        part = "training" if each.stage.kind == "train" else "teacher.model.training"
+        part = job.place
         if each.error:
             yield Advice(
                 UNBUILDABLE,

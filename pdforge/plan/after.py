@@ -120,6 +120,7 @@ class AfterTraining:
                 sequences=mix.conversations,
                 text_sequences=mix.text,
             ),
+            place="finetune.training",
             title=f"fine-tune {self.run.loaded.variant or recipe.recipe}",
             architecture=train.architecture,
             vocabulary=train.vocabulary,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pdforge.errors import UsageError
 from pdforge.layout import TRAIN, StageDirectory
@@ -17,39 +17,20 @@ from pdforge.plan.estimate import estimate
 from pdforge.plan.extension import extend_runs
 from pdforge.plan.initialise import initial_weights
 from pdforge.plan.jobs import (
-    CaptureJob,
-    HuggingFaceSource,
     InitialWeights,
     Job,
-    ModelSource,
-    OnlineCapture,
-    Precision,
     TokenizeJob,
     TrainJob,
 )
+from pdforge.plan.lesson import Lesson
 from pdforge.plan.model import Plan, Stage, shared_directory
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import share_stores
-from pdforge.plan.teacher import (
-    huggingface_teacher,
-    logits_of_any_length,
-    online_capture,
-    torchtitan_teacher,
-    what_is_stored,
-)
 from pdforge.recipe.models import (
     Corpus,
-    HuggingFaceTeacher,
-    LiveLogits,
-    OnlineLogits,
-    PretrainedHere,
-    Teacher,
-    TeacherModel,
-    TorchtitanTeacher,
     Training,
-    Truncation,
 )
-from pdforge.schedules import is_zero
+from pdforge.recipe.pupils import student_of
 from pdforge.store.corpus import fingerprint, unit_count
 
 if TYPE_CHECKING:
@@ -88,14 +69,6 @@ def make_plans(
     return extend_runs(share_stores(plans, root), root)
 
 
-class _Live(NamedTuple):
-    """A teacher that runs beside the student, and the identity of its distributions."""
-
-    source: ModelSource | HuggingFaceSource
-    precision: Precision
-    identity: str
-
-
 class _Builder:
     """Builds the stages of one run, each from those it needs."""
 
@@ -113,14 +86,7 @@ class _Builder:
         self.train_sequences = self.recipe.data.train_tokens // self.recipe.data.sequence_length
 
     def plan(self) -> Plan:
-        distils = self.capture or self.live
-        before = [self.tokenize, *([self.teacher] if distils and self.teacher else [])]
-        stages = [
-            *before,
-            *([self.capture] if self.capture else []),
-            self.train,
-            *self.after.stages,
-        ]
+        stages = [self.tokenize, *self.lesson.stages, self.train, *self.after.stages]
         return Plan.model_construct(
             name=self.recipe.recipe,
             variant=self.loaded.variant,
@@ -170,133 +136,34 @@ class _Builder:
         return tasks - tasks % a_node if tasks > a_node else tasks
 
     @cached_property
-    def teacher(self) -> Stage | None:
-        """The stage that pre-trains the teacher, where the recipe asks for one."""
-        teacher = self.recipe.teacher
-        if teacher is None or not isinstance(teacher.model, PretrainedHere):
-            return None
-        training = teacher.model.training
-        steps = self.steps(training, "teacher.model.training")
-        online = self.online
-        identity = identities.teacher_identity(
-            teacher.model.architecture, training, steps=steps, tokens=self.tokenize.identity, online=online
-        )
-        job = TrainJob.model_construct(
-            kind="pretrain-teacher",
-            identity=identity,
-            title="pretrain teacher",
-            architecture=teacher.model.architecture,
-            vocabulary=self.tokenizer.vocabulary,
-            sequence_length=self.recipe.data.sequence_length,
-            training=training,
-            objective=None,
-            truncation=None,
-            steps=steps,
-            tokens=self.output(self.tokenize.directory),
-            logits=None,
-            online=online,
-            device=self.profile.device,
-            processes=self.profile.processes,
-            output=self.output(shared_directory("pretrain-teacher", identity)),
-        )
-        return self.shared(job, needs=[self.tokenize], processes=self.profile.processes)
-
-    @cached_property
-    def online(self) -> OnlineCapture | None:
-        """What the teacher's training stores of its own distributions; None: nothing."""
-        return online_capture(self.recipe, self.distilled, self.tokenizer.vocabulary)
-
-    @cached_property
-    def distilled(self) -> Teacher | None:
-        """The teacher; None where no step gives it weight."""
-        if is_zero(self.recipe.objective.alpha):
-            return None
-        if self.recipe.teacher is None:
-            raise UsageError(
-                f"{self.loaded.name}: α is not 0 throughout, and there is no teacher",
-                remedy="add `teacher`, or set objective.alpha to 0",
-            )
-        return self.recipe.teacher
-
-    @cached_property
-    def live(self) -> _Live | None:
-        """The teacher that runs beside the student; None where its distributions are stored."""
-        teacher = self.distilled
-        if teacher is None or not isinstance(teacher.logits, LiveLogits):
-            return None
-        source, source_identity = self.teacher_source(teacher.model)
-        precision, _ = self.capture_numerics(teacher.model)
-        named = identities.live_identity(teacher=source_identity, truncation=teacher.truncation, precision=precision)
-        return _Live(source, precision, named)
-
-    @cached_property
-    def capture(self) -> Stage | None:
-        """The stage that captures the teacher's distributions; None where nothing is stored of them."""
-        teacher, training = self.distilled, self.recipe.training
-        if teacher is None or isinstance(teacher.logits, LiveLogits):
-            return None
-        from_step = teacher.logits.from_step if isinstance(teacher.logits, OnlineLogits) else None
-        source, source_identity = self.teacher_source(teacher.model)
-        precision, micro = self.capture_numerics(teacher.model)
-        sequences = min(self.steps(training, "training") * training.batch.global_, self.train_sequences)
-        stored = what_is_stored(self.recipe, teacher, teacher.logits)
-        identity = identities.capture_identity(
-            teacher=source_identity,
-            tokens=self.tokenize.identity,
-            sequences=sequences,
-            precision=precision,
-            from_step=from_step,
-            **stored._asdict(),
-        )
-        job = CaptureJob.model_construct(
-            identity=identity,
-            title="capture logits",
-            teacher=source,
-            teacher_identity=source_identity,
-            tokens=self.output(self.tokenize.directory),
-            tokens_identity=self.tokenize.identity,
-            sequences=sequences,
-            first_sample=self.online.first_sample if self.online else 0,
-            from_step=from_step,
-            training=str((self.root / self.teacher.directory).absolute()) if self.online and self.teacher else None,
-            **stored._asdict(),
-            micro=micro,
-            device=self.profile.device,
-            precision=precision,
-            processes=self.profile.processes,
-            output=self.output(shared_directory("capture", identity)),
-        )
-        needs = [self.tokenize, *([self.teacher] if self.teacher else [])]
-        return self.shared(job, needs=needs, processes=self.profile.processes)
+    def lesson(self) -> Lesson:
+        """What the student learns of its teacher."""
+        return Lesson(self, student_of(self.recipe))
 
     @cached_property
     def train(self) -> Stage:
-        recipe, capture = self.recipe, self.capture
+        recipe, lesson = self.recipe, self.lesson
         directory = f"{self.directory}/{TRAIN}"
         job = TrainJob.model_construct(
             kind="train",
             identity=self.train_identity,
             title=f"train {self.loaded.variant or recipe.recipe}",
+            place="training",
             architecture=recipe.student.architecture,
             vocabulary=self.tokenizer.vocabulary,
             sequence_length=recipe.data.sequence_length,
             training=recipe.training,
             objective=recipe.objective,
-            truncation=self.distilled.truncation if self.distilled else None,
             steps=self.steps(recipe.training, "training"),
             tokens=self.output(self.tokenize.directory),
-            logits=self.output(capture.directory) if capture else None,
-            teacher=self.live.source if self.live else None,
-            first_sample=self.online.first_sample if self.online else 0,
-            teacher_precision=self.live.precision if self.live else None,
             initial=self.initial[0] if self.initial else None,
             kin=self.kin,
             device=self.profile.device,
             processes=self.profile.processes,
             output=self.output(directory),
+            **lesson.fields,
         )
-        teacher = [self.teacher] if self.live and self.teacher else []
-        needs = [self.tokenize, *teacher, *([capture] if capture else [])]
+        needs = [self.tokenize, *lesson.needs]
         return Stage.of(job, directory=directory, needs=needs, processes=self.profile.processes)
 
     @cached_property
@@ -316,31 +183,22 @@ class _Builder:
             recipe.objective,
             steps=self.steps(recipe.training, "training"),
             tokens=self.tokenize.identity,
-            logits=self.capture.identity if self.capture else self.live.identity if self.live else None,
-            learnt=self.learnt,
+            logits=self.lesson.identity,
+            learnt=self.lesson.learnt,
             initial=self.initial[1] if self.initial else None,
         )
-
-    @cached_property
-    def learnt(self) -> Truncation | None:
-        """What the student reads of its logit store, where that holds more; else None."""
-        learnt, job = self.distilled.truncation if self.distilled else None, self.capture and self.capture.job
-        return learnt if isinstance(job, CaptureJob) and job.truncation != learnt else None
 
     @property
     def kin(self) -> str:
         """What the student has in common with those that differ in their length and schedules only."""
-        recipe, job = self.recipe, self.capture and self.capture.job
-        logits = self.live.identity if self.live else None
-        if isinstance(job, CaptureJob):
-            logits = logits_of_any_length(job, filtered=recipe.objective.token_filter is not None)
+        recipe = self.recipe
         return identities.kin_identity(
             recipe.student.architecture,
             recipe.training,
             recipe.objective,
             tokens=self.tokenize.identity,
-            logits=logits,
-            learnt=self.learnt,
+            logits=self.lesson.identity_of_any_length,
+            learnt=self.lesson.learnt,
             initial=self.initial[1] if self.initial else None,
         )
 
@@ -356,35 +214,6 @@ class _Builder:
     @property
     def directory(self) -> str:
         return f"{self.loaded.name}-{self.hash}"
-
-    def teacher_source(self, model: TeacherModel) -> tuple[ModelSource | HuggingFaceSource, str]:
-        """Where the teacher's weights are, and what names them."""
-        vocabulary, length = self.tokenizer.vocabulary, self.recipe.data.sequence_length
-        if isinstance(model, TorchtitanTeacher):
-            return torchtitan_teacher(model, vocabulary=vocabulary, sequence_length=length)
-        if isinstance(model, HuggingFaceTeacher):
-            processes = self.profile.processes
-            return huggingface_teacher(model, vocabulary=vocabulary, sequence_length=length, processes=processes)
-        stage = self.teacher
-        assert stage is not None
-        assert isinstance(stage.job, TrainJob)
-        source = ModelSource(
-            architecture=model.architecture,
-            vocabulary=vocabulary,
-            sequence_length=length,
-            checkpoint=str(StageDirectory(self.root / stage.directory).checkpoints),
-            step=stage.job.steps,
-        )
-        return source, stage.identity
-
-    def capture_numerics(self, model: TeacherModel) -> tuple[Precision, int]:
-        """Precision of the capture, and sequences a device takes at once."""
-        if isinstance(model, PretrainedHere):
-            return model.training.precision, model.training.batch.micro
-        micro = self.recipe.training.batch.micro
-        if isinstance(model, HuggingFaceTeacher):
-            return model.dtype, micro
-        return self.recipe.training.precision, micro
 
     def steps(self, training: Training, place: str) -> int:
         split_batch(training, self.profile.processes, place=place)

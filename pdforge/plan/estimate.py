@@ -35,15 +35,15 @@ _CHECKPOINT_BYTES = 12
 def estimate(recipe: Recipe, vocabulary: int, stages: Sequence[Stage]) -> Figures:
     """The figures of a plan's stages."""
     length = recipe.data.sequence_length
-    capture = next((stage.job for stage in stages if isinstance(stage.job, CaptureJob)), None)
-    live = next((stage.job for stage in stages if isinstance(stage.job, TrainJob) and stage.job.teacher), None)
-    teacher = capture.teacher if capture else live.teacher if live else None
-    kept = kept_entries(capture.truncation, vocabulary) if capture else None
+    student = next(stage.job for stage in stages if stage.kind == "train" and isinstance(stage.job, TrainJob))
+    stored = (stage.job for stage in stages if isinstance(stage.job, CaptureJob))
+    capture = next((job for job in stored if job.output == student.logits), None)
+    teacher = capture.teacher if capture else student.teacher
     return Figures(
         student=model_figures(recipe.student.architecture, vocabulary, length),
         teacher=model_figures(teacher.architecture, vocabulary, length) if teacher else None,
-        kept_entries=kept,
-        stages={stage.key: _stage_figures(stage, vocabulary, length, kept) for stage in stages},
+        kept_entries=kept_entries(capture.truncation, vocabulary) if capture else None,
+        stages={stage.key: _stage_figures(stage, vocabulary, length) for stage in stages},
     )
 
 
@@ -78,7 +78,7 @@ def kept_entries(truncation: Truncation, vocabulary: int) -> float | None:
     return KEPT_ENTRIES.get(truncation.top_k)
 
 
-def _stage_figures(stage: Stage, vocabulary: int, length: int, kept: float | None) -> StageFigures:
+def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
     match stage.job:
         case TokenizeJob() as job:
             tokens = (job.train_sequences + job.validation_sequences) * length
@@ -86,7 +86,7 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int, kept: float | Non
         case CaptureJob() as job:
             tokens = job.sequences * length
             most = min(kept_of(job.truncation)[1], vocabulary) * BYTES_PER_ENTRY[job.codec]
-            columns = 4 * len(job.columns)
+            columns, kept = 4 * len(job.columns), kept_entries(job.truncation, vocabulary)
             return StageFigures(
                 tokens=tokens,
                 flops=_forward_flops(job.teacher.architecture, tokens, vocabulary, length),

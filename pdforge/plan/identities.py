@@ -62,17 +62,32 @@ def tokenize_identity(
 
 
 def teacher_identity(
-    architecture: Architecture, training: Training, *, steps: int, tokens: str, online: BaseModel | None = None
+    architecture: Architecture,
+    training: Training,
+    *,
+    steps: int,
+    tokens: str,
+    online: BaseModel | None = None,
+    objective: Objective | None = None,
+    logits: str | None = None,
+    learnt: Truncation | None = None,
 ) -> str:
-    """Of a teacher that is pre-trained here on the token store `tokens`, and may store its distributions (`online`)."""
+    """Of a teacher that is trained here on the token store `tokens`, and may store its distributions (`online`).
+
+    A distilled one has an `objective`, and learns `learnt` of the distributions `logits`, as in `train_identity`.
+    """
     stored = {} if online is None else {"online": online.model_dump(mode="json")}
+    distilled = {} if objective is None else {"objective": objective.model_dump(mode="json", exclude_none=True)}
+    cut = {} if learnt is None else {"learnt": learnt.model_dump(mode="json")}
     return _stage(
         "pretrain-teacher",
-        needs=[tokens],
+        needs=[tokens, *([logits] if logits else [])],
         architecture=_shape(architecture),
         training=_result(training),
         steps=steps,
         **stored,
+        **distilled,
+        **cut,
     )
 
 

@@ -156,6 +156,8 @@ class TrainJob(_Job):
     """A training stage; everything that torchtitan needs is rendered into `train.py` from this."""
 
     kind: Literal["pretrain-teacher", "train", "finetune"]
+    place: str = "training"
+    """The part of the recipe that `training` is."""
     architecture: Architecture
     vocabulary: int
     sequence_length: int
@@ -188,13 +190,6 @@ class TrainJob(_Job):
     device: Literal["cpu", "cuda"]
     processes: int
     output: str
-
-    @property
-    def place(self) -> str:
-        """The part of the recipe that `training` is."""
-        return {"pretrain-teacher": "teacher.model.training", "finetune": "finetune.training"}.get(
-            self.kind, "training"
-        )
 
 
 class CaptureJob(_Job):

@@ -210,12 +210,15 @@ def _free(root: Path) -> int:
 def _models(plans: Sequence[Plan]) -> tuple[Model, ...]:
     rows: dict[Model, None] = {}
     for plan in plans:
+        trained = {stage.key: stage for stage in plan.stages if stage.kind == "pretrain-teacher"}
         for stage in plan.stages:
             source = stage.job.teacher if isinstance(stage.job, CaptureJob | TrainJob) else None
             if isinstance(source, HuggingFaceSource):
                 rows[_published(source)] = None
             elif source is not None:
-                rows[_model("teacher", "teacher", source)] = None
+                by = next((trained[key] for key in stage.needs if key in trained), None)
+                name = by.title.partition(" ")[2] if by else "teacher"
+                rows[_model(name, name, source)] = None
     for plan in plans:
         for stage in plan.stages:
             if stage.kind == "train" and isinstance(stage.job, TrainJob):

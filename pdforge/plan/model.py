@@ -131,9 +131,22 @@ class Plan(_Part):
         """The stage that trains the student."""
         return next(stage for stage in self.stages if stage.kind == "train")
 
+    @property
+    def capture(self) -> Stage | None:
+        """The stage that stores what the student learns; None: nothing is stored of it."""
+        return self._needed(self.training, "capture")
+
+    @property
+    def teacher(self) -> Stage | None:
+        """The stage that trains the student's own teacher; None: nothing of it is learnt, or it comes from outside."""
+        return self._needed(self.capture or self.training, "pretrain-teacher")
+
     def stage(self, kind: StageKind) -> Stage | None:
-        """The stage of that kind, if the plan has one."""
+        """The first stage of that kind, if the plan has one; of a chain of teachers several are of one kind."""
         return next((stage for stage in self.stages if stage.kind == kind), None)
+
+    def _needed(self, by: Stage, kind: StageKind) -> Stage | None:
+        return next((stage for stage in self.stages if stage.kind == kind and stage.key in by.needs), None)
 
     def with_runs_at_once(self, number: int | None) -> Plan:
         """The plan with another `runs_at_once` in its profile; unchanged for None."""

@@ -54,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Model:
-    """Teacher or student."""
+    """Teacher, assistant or student."""
 
     role: str
     name: str

@@ -23,7 +23,7 @@ def share_stores(plans: Sequence[Plan], root: Path) -> list[Plan]:
     else that of the plan among these which serves most.
     """
     held = _whole_stores(root)
-    own = {stage.identity: stage for plan in plans if (stage := plan.stage("capture"))}
+    own = {stage.identity: stage for plan in plans for stage in plan.stages if stage.kind == "capture"}
     return [_sharing(plan, held, own) for plan in plans]
 
 
@@ -51,7 +51,7 @@ def serves(held: CaptureJob, wanted: CaptureJob) -> str:
 
 def logit_store_line(plan: Plan, root: Path) -> str:
     """Where a run's distributions come from, for people; empty where none are stored."""
-    stage = plan.stage("capture")
+    stage = plan.capture
     if stage is None:
         return ""
     if plan.reuses:
@@ -64,9 +64,27 @@ def logit_store_line(plan: Plan, root: Path) -> str:
 
 
 def _sharing(plan: Plan, held: dict[str, Stage], own: dict[str, Stage]) -> Plan:
-    stage = plan.stage("capture")
-    if stage is None or stage.identity in held:
+    mine, reuses, stages = plan.capture, "", plan.stages
+    for stage in (each for each in plan.stages if each.kind == "capture"):
+        chosen = _serving(stage, held, own)
+        if chosen.identity == stage.identity:
+            continue
+        chosen = chosen.model_copy(update={"needs": stage.needs})
+        stages = [_reading(each, stage, chosen) for each in stages]
+        if stage is mine:
+            reuses = serves(_job(chosen), _job(stage))
+    if stages is plan.stages:
         return plan
+    training = plan.training.job
+    assert isinstance(training, TrainJob)
+    figures = estimate(plan.recipe, training.vocabulary, stages)
+    return plan.model_copy(update={"stages": stages, "figures": figures, "reuses": reuses})
+
+
+def _serving(stage: Stage, held: dict[str, Stage], own: dict[str, Stage]) -> Stage:
+    """The capture whose store a reader of this one's reads."""
+    if stage.identity in held:
+        return stage
     candidates = [other for other in held.values() if serves(_job(other), _job(stage))]
     if not candidates:
         # The one that serves most of these plans: it serves every plan of those that it is preferred to.
@@ -74,16 +92,7 @@ def _sharing(plan: Plan, held: dict[str, Stage], own: dict[str, Stage]) -> Plan:
             return sum(bool(serves(_job(other), _job(one))) for one in own.values()), other.identity
 
         candidates = [max((other for other in own.values() if serves(_job(other), _job(stage))), key=served)]
-    chosen = min(candidates, key=lambda other: (_job(other).sequences, kept(_job(other).truncation), other.identity))
-    if chosen.identity == stage.identity:
-        return plan
-    chosen = chosen.model_copy(update={"needs": stage.needs})
-    stages = [_reading(each, stage, chosen) for each in plan.stages]
-    vocabulary = _job(stage).teacher.vocabulary
-    why = serves(_job(chosen), _job(stage))
-    return plan.model_copy(
-        update={"stages": stages, "figures": estimate(plan.recipe, vocabulary, stages), "reuses": why}
-    )
+    return min(candidates, key=lambda other: (_job(other).sequences, kept(_job(other).truncation), other.identity))
 
 
 def _reading(each: Stage, old: Stage, new: Stage) -> Stage:

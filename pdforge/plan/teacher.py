@@ -27,19 +27,20 @@ from pdforge.recipe.models import (
     TorchtitanTeacher,
     Truncation,
 )
-
-PLACE = "teacher.model"
+from pdforge.recipe.pupils import Pupil
 
 DEFAULT_CODEC: Codec = "rank-gap-63"
 
 
-def torchtitan_teacher(teacher: TorchtitanTeacher, *, vocabulary: int, sequence_length: int) -> tuple[ModelSource, str]:
-    """The checkpoint and its identity, which is that of its content.
+def torchtitan_teacher(
+    teacher: TorchtitanTeacher, place: str, *, vocabulary: int, sequence_length: int
+) -> tuple[ModelSource, str]:
+    """The checkpoint and its identity, which is that of its content. `place` is the model's path in the recipe.
 
     Raises:
         EnvironmentFault: there is no such checkpoint.
     """
-    checkpoint = checkpoint_of(teacher.path, teacher.step, PLACE)
+    checkpoint = checkpoint_of(teacher.path, teacher.step, place)
     source = ModelSource(
         architecture=teacher.architecture,
         vocabulary=vocabulary,
@@ -52,9 +53,10 @@ def torchtitan_teacher(teacher: TorchtitanTeacher, *, vocabulary: int, sequence_
 
 
 def huggingface_teacher(
-    teacher: HuggingFaceTeacher, *, vocabulary: int, sequence_length: int, processes: int
+    teacher: HuggingFaceTeacher, place: str, *, vocabulary: int, sequence_length: int, processes: int
 ) -> tuple[HuggingFaceSource, str]:
     """The model and its identity: of a local directory its content, of a hub id its name and revision.
+    `place` is the model's path in the recipe.
 
     Raises:
         EnvironmentFault: the path is no directory and no hub id, or the directory lacks a file.
@@ -62,24 +64,24 @@ def huggingface_teacher(
     """
     folder = Path(teacher.path)
     if folder.is_dir():
-        require_files(folder, f"{PLACE}.path", gguf=teacher.gguf_file)
+        require_files(folder, f"{place}.path", gguf=teacher.gguf_file)
         content = fingerprint_folder(folder if teacher.gguf_file is None else folder / teacher.gguf_file)
         path, named = str(folder.absolute()), {"content": content}
     elif is_hub_id(teacher.path):
         if teacher.trust_remote_code is not None and teacher.revision is None:
             raise UsageError(
-                f"{PLACE}: code of {teacher.path} may run, and its revision is not pinned",
+                f"{place}: code of {teacher.path} may run, and its revision is not pinned",
                 remedy="add `revision:` with the commit whose code was read",
             )
         path, named = teacher.path, {"path": teacher.path, "revision": teacher.revision or "main"}
     else:
         raise EnvironmentFault(
-            f"{PLACE}.path: {teacher.path!r} is neither a directory nor a hub id",
+            f"{place}.path: {teacher.path!r} is neither a directory nor a hub id",
             remedy="name a directory with config.json and weights, or a hub id such as zai-org/glm-4-9b",
         )
     if processes % teacher.shard:
         raise UsageError(
-            f"{PLACE}.shard: {teacher.shard} processes hold the model together, and there are {processes}",
+            f"{place}.shard: {teacher.shard} processes hold the model together, and there are {processes}",
             remedy="start a multiple of it (`--processes`, or the profile's nodes)",
         )
     gguf = {} if teacher.gguf_file is None else {"gguf_file": teacher.gguf_file}
@@ -106,9 +108,9 @@ class Stored(NamedTuple):
     shard_sequences: int
 
 
-def what_is_stored(recipe: Recipe, teacher: Teacher, logits: OfflineLogits | OnlineLogits) -> Stored:
-    """Of the teacher's distributions, for this recipe."""
-    columns: set[Any] = {*logits.columns, *required_columns(recipe.objective)}
+def what_is_stored(pupil: Pupil, teacher: Teacher, logits: OfflineLogits | OnlineLogits) -> Stored:
+    """Of the teacher's distributions, for this pupil."""
+    columns: set[Any] = {*logits.columns, *required_columns(pupil.objective)}
     return Stored(
         truncation=logits.keep or teacher.truncation,
         codec="sampled" if isinstance(teacher.truncation, Sample) else logits.codec or DEFAULT_CODEC,
@@ -117,29 +119,30 @@ def what_is_stored(recipe: Recipe, teacher: Teacher, logits: OfflineLogits | Onl
     )
 
 
-def online_capture(recipe: Recipe, teacher: Teacher | None, vocabulary: int) -> OnlineCapture | None:
-    """What the teacher's training stores of its own distributions; None: nothing.
+def online_capture(recipe: Recipe, pupil: Pupil, vocabulary: int) -> OnlineCapture | None:
+    """What the training of the pupil's teacher stores of its own distributions; None: nothing.
 
     Raises:
         UsageError: a process of that training has a part of a model or of a sequence only.
     """
-    if teacher is None or not isinstance(teacher.logits, OnlineLogits):
+    teacher = pupil.teacher
+    if teacher is None or not pupil.distils or not isinstance(teacher.logits, OnlineLogits):
         return None
     assert isinstance(teacher.model, PretrainedHere), "PD133 refuses it"
     training = teacher.model.training
     spread = training.parallelism
     if {spread.tensor, spread.pipeline, spread.context} != {1}:
         raise UsageError(
-            f"{PLACE}.training.parallelism: the teacher stores its distributions while it is trained, and a process "
-            "that holds a part of a model, or of a sequence, sees a part of them",
-            remedy="set tensor, pipeline and context to 1, or teacher.logits.mode to offline",
+            f"{pupil.path}teacher.model.training.parallelism: the teacher stores its distributions while it is "
+            "trained, and a process that holds a part of a model, or of a sequence, sees a part of them",
+            remedy="set tensor, pipeline and context to 1, or its logits.mode to offline",
         )
     return OnlineCapture(
         from_step=teacher.logits.from_step,
         first_sample=(teacher.logits.from_step - 1) * training.batch.global_,
         vocabulary=vocabulary,
         sequence_length=recipe.data.sequence_length,
-        **what_is_stored(recipe, teacher, teacher.logits)._asdict(),
+        **what_is_stored(pupil, teacher, teacher.logits)._asdict(),
     )
 
 

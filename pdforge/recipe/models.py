@@ -73,6 +73,7 @@ from pdforge.recipe.parts.schedules import (
 from pdforge.recipe.parts.teacher import (
     Codec,
     Column,
+    DistilledHere,
     HuggingFaceTeacher,
     LiveLogits,
     Logits,
@@ -109,6 +110,7 @@ __all__ = [
     "Corpus",
     "Cosine",
     "Data",
+    "DistilledHere",
     "Evaluate",
     "EvaluationTask",
     "Expectation",

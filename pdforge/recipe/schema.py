@@ -50,6 +50,8 @@ ROOT = Shape((Recipe,))
 @cache
 def fields(model: type[Model]) -> dict[str, FieldInfo]:
     """The model's fields by the name that a recipe uses."""
+    if not model.__pydantic_fields_complete__:  # it names a part that is declared after it
+        model.model_rebuild()
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 

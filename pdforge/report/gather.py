@@ -16,6 +16,8 @@ from pdforge.layout import AttemptDirectory, StageDirectory
 from pdforge.plan.curves import curves
 from pdforge.plan.jobs import CaptureJob, TrainJob
 from pdforge.plan.model import Plan, Stage, merged_stages
+from pdforge.recipe.models import Architecture
+from pdforge.recipe.sizes import parameter_count
 from pdforge.report.model import HELDOUT, Curve, Metric, Results, RunResult, Schedule, StoreResult, TeacherResult
 from pdforge.report.results import metric_rows, stage_results
 from pdforge.schedules import is_zero
@@ -73,8 +75,8 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
     stage, directory = plan.training, root / plan.training.directory
     assert isinstance(stage.job, TrainJob)
     result, rows = stage_results(directory) or {}, metric_rows(directory)
-    figures, capture = plan.figures.stages.get(stage.key), plan.stage("capture")
-    teacher, tokens_stage = plan.stage("pretrain-teacher"), plan.stage("tokenize")
+    figures, capture, teacher = plan.figures.stages.get(stage.key), plan.capture, plan.teacher
+    tokens_stage = plan.stage("tokenize")
     metrics, before = _metrics(result, rows)
     tokens = result.get("tokens", figures.tokens if figures else None)
     return RunResult(
@@ -118,42 +120,64 @@ def _teacher_flops(plan: Plan, tokens: int | None) -> float | None:
         return 0.0
     if plan.figures.teacher is None or plan.figures.teacher.flops_per_token is None or tokens is None:
         return None
-    capture = plan.stage("capture")
+    capture = plan.capture
     if capture and isinstance(capture.job, CaptureJob):
         tokens = min(tokens, capture.job.sequences * plan.recipe.data.sequence_length)
     return plan.figures.teacher.flops_per_token / 3 * tokens
 
 
 def _teachers(plans: Sequence[Plan], root: Path) -> list[TeacherResult]:
-    """The teachers, each once: those that are pre-trained here, and those that others captured from."""
+    """The teachers, each once: those that are trained here, and those from outside that were captured from."""
     found: dict[str, TeacherResult] = {}
+    names: list[str] = []
     for plan in plans:
-        pretrained, capture = plan.stage("pretrain-teacher"), plan.stage("capture")
-        stage = pretrained or capture
-        if stage is None or stage.key in found:
-            continue
-        result = (stage_results(root / pretrained.directory) if pretrained else None) or {}
-        loss = result.get(HELDOUT)
-        if loss is None and capture:
-            loss = (stage_results(root / capture.directory) or {}).get("teacher_heldout_loss")
-        figures = plan.figures.stages.get(pretrained.key) if pretrained else None
-        rows = metric_rows(root / pretrained.directory) if pretrained else []
-        found[stage.key] = TeacherResult(
-            key=stage.key,
-            name="teacher" if not found else f"teacher {len(found) + 1}",
-            parameters=plan.figures.teacher.parameters if plan.figures.teacher else None,
-            steps=result.get("steps", figures.steps if figures else None),
-            tokens=result.get("tokens", figures.tokens if figures else None),
-            heldout_loss=loss,
-            heldout=_curve(rows, HELDOUT),
-            **(_effort(root / pretrained.directory, rows, pretrained) if pretrained else {}),
-        )
+        here = {stage.key for stage in plan.stages if stage.kind == "pretrain-teacher"}
+        for stage in plan.stages:
+            outside = stage.kind == "capture" and not here & set(stage.needs)
+            if stage.key in found or not (outside or stage.key in here):
+                continue
+            name = "teacher" if outside else stage.title.partition(" ")[2]
+            names.append(name)
+            numbered = name if names.count(name) == 1 else f"{name} {names.count(name)}"
+            found[stage.key] = _teacher(plan, stage, numbered, root)
     return list(found.values())
+
+
+def _teacher(plan: Plan, stage: Stage, name: str, root: Path) -> TeacherResult:
+    """Of the stage that trains a teacher, or of the capture of one from outside."""
+    directory, figures = root / stage.directory, plan.figures.stages.get(stage.key)
+    result, job = stage_results(directory) or {}, stage.job
+    if isinstance(job, CaptureJob):
+        return TeacherResult(
+            key=stage.key,
+            name=name,
+            parameters=_parameters(job.teacher.architecture, job.teacher.vocabulary),
+            steps=None,
+            tokens=None,
+            heldout_loss=result.get("teacher_heldout_loss"),
+            heldout=Curve(),
+        )
+    assert isinstance(job, TrainJob)
+    rows = metric_rows(directory)
+    return TeacherResult(
+        key=stage.key,
+        name=name,
+        parameters=_parameters(job.architecture, job.vocabulary),
+        steps=result.get("steps", figures.steps if figures else None),
+        tokens=result.get("tokens", figures.tokens if figures else None),
+        heldout_loss=result.get(HELDOUT),
+        heldout=_curve(rows, HELDOUT),
+        **_effort(directory, rows, stage),
+    )
+
+
+def _parameters(shape: Architecture | None, vocabulary: int) -> int | None:
+    return parameter_count(shape, vocabulary).total if shape else None
 
 
 def _stores(plans: Sequence[Plan], root: Path) -> list[StoreResult]:
     """The finished logit stores of the plans, each once."""
-    stages = {stage.key: stage for plan in plans if (stage := plan.stage("capture"))}
+    stages = {stage.key: stage for plan in plans for stage in plan.stages if stage.kind == "capture"}
     found = [(stage, stage_results(root / stage.directory)) for stage in stages.values()]
     return [
         StoreResult(

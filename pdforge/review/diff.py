@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pdforge.plan.profile import Profile
 from pdforge.recipe.dump import recipe_values
 from pdforge.recipe.load import LoadedRecipe
 from pdforge.recipe.models import PretrainedHere, Recipe, Training
+from pdforge.recipe.pupils import pupils, taught
 from pdforge.recipe.tree import dotted
 from pdforge.review.fields import Path as FieldPath
 from pdforge.review.fields import changed, replaced, value_at
@@ -136,7 +138,6 @@ def compare(old: Sequence[LoadedRecipe], new: Sequence[LoadedRecipe]) -> Diff:
 def _compare(old: LoadedRecipe, new: LoadedRecipe) -> RunDiff:
     before, after = _plan(old), _plan(new)
     old_values, new_values = recipe_values(old.recipe), recipe_values(new.recipe)
-    kinds = dict.fromkeys(stage.kind for plan in (before, after) for stage in plan.stages)
     return RunDiff(
         name=new.name,
         old=before,
@@ -145,7 +146,7 @@ def _compare(old: LoadedRecipe, new: LoadedRecipe) -> RunDiff:
             _field_change(path, (old, old_values, before), (new, new_values, after))
             for path in changed(old_values, new_values)
         ],
-        stages=[_stage_change(kind, before, after) for kind in kinds],
+        stages=_stage_changes(before, after),
     )
 
 
@@ -175,12 +176,42 @@ def _effect(old: Plan, new: Plan) -> Effect:
 
 
 def _changed_kinds(old: Plan, new: Plan) -> list[StageKind]:
-    before, after = ({stage.kind: stage.identity for stage in plan.stages} for plan in (old, new))
-    return [kind for kind in dict.fromkeys([*before, *after]) if before.get(kind) != after.get(kind)]
+    before, after = _by_kind(old), _by_kind(new)
+    kinds = dict.fromkeys([*before, *after])
+    return [kind for kind in kinds if _identities(before.get(kind, [])) != _identities(after.get(kind, []))]
 
 
-def _stage_change(kind: StageKind, before: Plan, after: Plan) -> StageChange:
-    old, new = before.stage(kind), after.stage(kind)
+def _by_kind(plan: Plan) -> dict[StageKind, list[Stage]]:
+    """The stages by their kind, those next to the student first: of a chain of teachers several are of one."""
+    found: dict[StageKind, list[Stage]] = {}
+    for stage in plan.stages:
+        found.setdefault(stage.kind, []).insert(0, stage)
+    return found
+
+
+def _identities(stages: list[Stage]) -> list[str]:
+    return [stage.identity for stage in stages]
+
+
+def _stage_changes(before: Plan, after: Plan) -> list[StageChange]:
+    old, new = _by_kind(before), _by_kind(after)
+    return [
+        _stage_change(kind, before, after, *pair)
+        for kind in dict.fromkeys([*old, *new])
+        for pair in _paired(old.get(kind, []), new.get(kind, []))
+    ]
+
+
+def _paired(old: list[Stage], new: list[Stage]) -> list[tuple[Stage | None, Stage | None]]:
+    """Stages of one kind before and after: first those that are the same, then the others from the student upwards."""
+    same = {*_identities(old)} & {*_identities(new)}
+    known = {stage.identity: stage for stage in old}
+    gone, added = ([stage for stage in stages if stage.identity not in same] for stages in (old, new))
+    kept = [(known[stage.identity], stage) for stage in new if stage.identity in same]
+    return [*kept, *zip_longest(gone, added)]
+
+
+def _stage_change(kind: StageKind, before: Plan, after: Plan, old: Stage | None, new: Stage | None) -> StageChange:
     if old is None or new is None:
         fate = Fate.ADDED if new else Fate.DROPPED
     elif old.identity != new.identity:
@@ -202,8 +233,8 @@ def _plan(loaded: LoadedRecipe) -> Plan:
 
 
 def _trainings(recipe: Recipe) -> list[Training]:
-    teacher = recipe.teacher.model if recipe.teacher else None
-    return [recipe.training, *([teacher.training] if isinstance(teacher, PretrainedHere) else [])]
+    pretrained = [teacher.model.training for _, teacher in taught(recipe) if isinstance(teacher.model, PretrainedHere)]
+    return [*(pupil.training for pupil in pupils(recipe)), *pretrained]
 
 
 def _processes(training: Training) -> int:

@@ -47,8 +47,13 @@ def effect(change: FieldChange) -> str:
 
 
 def result(change: StageChange) -> str:
-    """What a stage makes."""
-    return _RESULT.get(change.kind, change.kind)
+    """What a stage makes, of a chain of teachers for whom."""
+    stage = change.new or change.old
+    assert stage is not None
+    if change.kind == "pretrain-teacher":
+        return stage.title.partition(" ")[2]
+    _, of, whom = stage.title.partition(" of ") if change.kind == "capture" else ("", "", "")
+    return f"{_RESULT.get(change.kind, change.kind)}{of}{whom}"
 
 
 def fate(change: StageChange) -> str:

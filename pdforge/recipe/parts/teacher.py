@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from pdforge.recipe.parts.architecture import Architecture
 from pdforge.recipe.parts.base import Model, by_default
+from pdforge.recipe.parts.objective import Objective
 from pdforge.recipe.parts.training import Training
 from pdforge.recipe.units import Count, Fraction, Text
 
@@ -18,6 +19,20 @@ class PretrainedHere(Model):
     """Its shape."""
     training: Training
     """How it is trained."""
+
+
+class DistilledHere(Model):
+    """A teacher that this run distils first, from a teacher of its own: the assistant in a chain of them."""
+
+    kind: Literal["distilled"]
+    architecture: Architecture
+    """Its shape."""
+    training: Training
+    """How it is trained."""
+    objective: Objective = Objective.model_construct()
+    """What it minimises."""
+    teacher: "Teacher"
+    """Whose distributions it learns; its model may be `distilled` again."""
 
 
 class TorchtitanTeacher(Model):
@@ -52,7 +67,9 @@ class HuggingFaceTeacher(Model):
     """Its shape, for sizes and estimates only: the model's own configuration is what runs."""
 
 
-TeacherModel = Annotated[PretrainedHere | TorchtitanTeacher | HuggingFaceTeacher, Field(discriminator="kind")]
+TeacherModel = Annotated[
+    PretrainedHere | DistilledHere | TorchtitanTeacher | HuggingFaceTeacher, Field(discriminator="kind")
+]
 
 
 class TopPTopK(Model):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.models import Recipe
+from pdforge.recipe.pupils import pupils
 from pdforge.recipe.rules.parts import divisors, trainings
 from pdforge.recipe.rules.registry import Finding, rule
 
@@ -78,7 +79,7 @@ def validation_holds_a_sequence(recipe: Recipe) -> Iterator[Finding]:
 def phases_fit(recipe: Recipe) -> Iterator[Finding]:
     """Warm-up and decay are parts of all steps; the plateau of a WSD schedule is what they leave, so together they
     cannot exceed 1."""
-    schedules = [("objective.alpha", recipe.objective.alpha)]
+    schedules = [(f"{pupil.path}objective.alpha", pupil.objective.alpha) for pupil in pupils(recipe)]
     rates = [(f"{path}.learning_rate_schedule", t.learning_rate_schedule) for path, t, *_ in trainings(recipe)]
     for path, schedule in [*schedules, *rates]:
         warmup, decay = getattr(schedule, "warmup", 0.0), getattr(schedule, "decay", 0.0)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.models import OnlineLogits, PretrainedHere, Recipe
-from pdforge.recipe.rules.distillation import distils
-from pdforge.recipe.rules.parts import TrainedPart, trainings
+from pdforge.recipe.pupils import Pupil
+from pdforge.recipe.rules.parts import TrainedPart, each_pupil, trainings
 from pdforge.recipe.rules.registry import Finding, rule
 
 _LATE = 0.5
@@ -15,31 +15,37 @@ _LATE = 0.5
 _MOST_ALPHA = 0.1
 
 
-def _online(recipe: Recipe) -> OnlineLogits | None:
-    logits = recipe.teacher.logits if recipe.teacher else None
+def _online(pupil: Pupil) -> OnlineLogits | None:
+    logits = pupil.teacher.logits if pupil.teacher else None
     return logits if isinstance(logits, OnlineLogits) else None
 
 
-def _teacher(recipe: Recipe) -> TrainedPart | None:
-    return next((part for part in trainings(recipe) if part.path == "teacher.model.training"), None)
+def _trained(recipe: Recipe, path: str) -> TrainedPart | None:
+    return next((part for part in trainings(recipe) if part.path == path), None)
+
+
+def _teacher(recipe: Recipe, pupil: Pupil) -> TrainedPart | None:
+    return _trained(recipe, f"{pupil.path}teacher.model.training")
 
 
 @rule("PD133", Severity.ERROR, "online distributions of a teacher that is not pre-trained here")
-def online_pretrains(recipe: Recipe) -> Iterator[Finding]:
+@each_pupil
+def online_pretrains(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """Online distributions are stored in the steps of the teacher's own training, so the recipe must train it
     (`kind: pretrain`). A teacher that exists already is captured offline, or runs live."""
-    if _online(recipe) and recipe.teacher and not isinstance(recipe.teacher.model, PretrainedHere):
+    if _online(pupil) and pupil.teacher and not isinstance(pupil.teacher.model, PretrainedHere):
         yield Finding(
-            "teacher.logits.mode", f"mode is online, and the teacher is {recipe.teacher.model.kind}", "mode: offline"
+            "teacher.logits.mode", f"mode is online, and the teacher is {pupil.teacher.model.kind}", "mode: offline"
         )
 
 
 @rule("PD134", Severity.ERROR, "the teacher's remaining steps make too little for the student")
-def online_suffices(recipe: Recipe) -> Iterator[Finding]:
+@each_pupil
+def online_suffices(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """The student learns the sequences that the teacher is trained on from from_step to its end: those must be at
     least as many as the student's training takes."""
-    online, teacher, student = _online(recipe), _teacher(recipe), next(iter(trainings(recipe)))
-    if online is None or teacher is None:
+    online, teacher, student = _online(pupil), _teacher(recipe, pupil), _trained(recipe, f"{pupil.path}training")
+    if online is None or teacher is None or student is None:
         return
     length = recipe.data.sequence_length
     captured = max(0, teacher.steps(length) - online.from_step + 1) * teacher.training.batch.global_
@@ -54,21 +60,23 @@ def online_suffices(recipe: Recipe) -> Iterator[Finding]:
 
 
 @rule("PD140", Severity.ERROR, "online distributions and several epochs")
-def online_reads_once(recipe: Recipe) -> Iterator[Finding]:
+@each_pupil
+def online_reads_once(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """Online distributions belong to the sequences in the order of the teacher's training: a sequence that it sees
     twice would have two of them, and a student that reads again, in another order, would read what was not captured."""
-    for part in trainings(recipe):
-        if _online(recipe) and part.path != "finetune.training" and part.training.epochs > 1:
-            yield Finding(f"{part.path}.epochs", f"epochs is {part.training.epochs}, and mode is online", "epochs: 1")
+    for path, part in (("training", pupil), ("teacher.model.training", _teacher(recipe, pupil))):
+        if _online(pupil) and part is not None and part.training.epochs > 1:
+            yield Finding(f"{path}.epochs", f"epochs is {part.training.epochs}, and mode is online", "epochs: 1")
 
 
 @rule("PD160", Severity.WARNING, "distributions from early in the teacher's training")
-def online_late(recipe: Recipe) -> Iterator[Finding]:
+@each_pupil
+def online_late(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """The paper stores the distributions of a 9B teacher while it is pre-trained over 400B tokens: a student of its
     first 100B does 20.9 % worse than without a teacher, one of its last 100B 3.9 % worse, and 0.5 % better with
     α = 0.1. An early teacher knows less than the data does."""
-    online, teacher = _online(recipe), _teacher(recipe)
-    if online is None or teacher is None or not distils(recipe):
+    online, teacher = _online(pupil), _teacher(recipe, pupil)
+    if online is None or teacher is None or not pupil.distils:
         return
     steps = teacher.steps(recipe.data.sequence_length)
     if steps > 0 and online.from_step < _LATE * steps:
@@ -80,14 +88,15 @@ def online_late(recipe: Recipe) -> Iterator[Finding]:
 
 
 @rule("PD162", Severity.WARNING, "much weight on distributions captured in training")
-def online_little_weight(recipe: Recipe) -> Iterator[Finding]:
+@each_pupil
+def online_little_weight(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """Distributions of a teacher that is still being trained help only with little weight: in the paper those of the
     last 100B of 400B tokens lose 3.9 % at full weight and gain 0.5 % at α = 0.1 with top-0.95-50."""
-    alpha = recipe.objective.alpha
+    alpha = pupil.objective.alpha
     field, most = ("value", alpha.value) if alpha.schedule == "constant" else ("peak", alpha.peak)
     if alpha.schedule == "wsd_beta":
         most = 1.0
-    if _online(recipe) and most > _MOST_ALPHA:
+    if _online(pupil) and most > _MOST_ALPHA:
         yield Finding(
             f"objective.alpha.{field}",
             f"α reaches {most:g} on online distributions; the paper gained at 0.1",

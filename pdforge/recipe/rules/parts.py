@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import NamedTuple
 
-from pdforge.recipe.models import Architecture, PretrainedHere, Recipe, Training
+from pdforge.recipe.models import Architecture, DistilledHere, PretrainedHere, Recipe, Training
+from pdforge.recipe.pupils import Pupil, pupils
+from pdforge.recipe.rules.registry import Check, Finding
 
 _FAR = 10_000
 """How far a suggestion is searched: counts may be of any size."""
 
 
+def each_pupil(check: Callable[[Recipe, Pupil], Iterator[Finding]]) -> Check:
+    """A check of the student that also looks at every distilled teacher; it yields fields as the student has them."""
+
+    @wraps(check)
+    def checked(recipe: Recipe) -> Iterator[Finding]:
+        for pupil in pupils(recipe):
+            for finding in check(recipe, pupil):
+                yield finding._replace(field=f"{pupil.path}{finding.field}")
+
+    return checked
+
+
 def architectures(recipe: Recipe) -> Iterator[tuple[str, Architecture]]:
     """Path and shape of each model whose shape is known."""
-    yield "student.architecture", recipe.student.architecture
-    if recipe.teacher is not None and recipe.teacher.model.architecture is not None:
-        yield "teacher.model.architecture", recipe.teacher.model.architecture
+    for pupil in pupils(recipe):
+        yield pupil.shape, pupil.architecture
+        model = pupil.teacher.model if pupil.teacher else None
+        if model is not None and not isinstance(model, DistilledHere) and model.architecture is not None:
+            yield f"{pupil.path}teacher.model.architecture", model.architecture
 
 
 class TrainedPart(NamedTuple):
@@ -54,14 +71,17 @@ class TrainedPart(NamedTuple):
 
 def trainings(recipe: Recipe) -> Iterator[TrainedPart]:
     """Each training that the recipe asks for."""
-    student, once = recipe.student.architecture, recipe.data.train_tokens
-    yield TrainedPart("training", recipe.training, student, once, "data.train_tokens")
-    if recipe.teacher is not None and isinstance(recipe.teacher.model, PretrainedHere):
-        model = recipe.teacher.model
-        yield TrainedPart("teacher.model.training", model.training, model.architecture, once, "data.train_tokens")
+    once, source = recipe.data.train_tokens, "data.train_tokens"
+    for pupil in pupils(recipe):
+        yield TrainedPart(f"{pupil.path}training", pupil.training, pupil.architecture, once, source)
+        model = pupil.teacher.model if pupil.teacher else None
+        if isinstance(model, PretrainedHere):
+            path = f"{pupil.path}teacher.model.training"
+            yield TrainedPart(path, model.training, model.architecture, once, source)
     if recipe.finetune is not None:
         tokens = recipe.finetune.instruction_tokens + (recipe.finetune.text_tokens or 0)
-        yield TrainedPart("finetune.training", recipe.finetune.training, student, tokens, "finetune.instruction_tokens")
+        shape, asked = recipe.student.architecture, "finetune.instruction_tokens"
+        yield TrainedPart("finetune.training", recipe.finetune.training, shape, tokens, asked)
 
 
 def head_width(architecture: Architecture) -> int:

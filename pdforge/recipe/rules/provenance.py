@@ -14,6 +14,7 @@ from pdforge.recipe.models import (
     Recipe,
     TrainedTokenizer,
 )
+from pdforge.recipe.pupils import taught
 from pdforge.recipe.rules.registry import Finding, rule
 
 
@@ -22,13 +23,13 @@ def teacher_shares_tokenizer(recipe: Recipe) -> Iterator[Finding]:
     """A logit store holds the teacher's probabilities by token id, and the student learns them id by id: both must
     use one tokenizer. A model of the hub was trained with its own, which a tokenizer trained on this corpus cannot
     be."""
-    teacher = recipe.teacher.model if recipe.teacher else None
-    if isinstance(teacher, HuggingFaceTeacher) and isinstance(recipe.data.tokenizer, TrainedTokenizer):
-        yield Finding(
-            "data.tokenizer.kind",
-            f"the tokenizer is trained here, but the teacher {teacher.path} has its own",
-            f"tokenizer: {{kind: pretrained, path: {teacher.path}}}",
-        )
+    for _, teacher in _published(recipe):
+        if isinstance(recipe.data.tokenizer, TrainedTokenizer):
+            yield Finding(
+                "data.tokenizer.kind",
+                f"the tokenizer is trained here, but the teacher {teacher.path} has its own",
+                f"tokenizer: {{kind: pretrained, path: {teacher.path}}}",
+            )
 
 
 @rule("PD156", Severity.WARNING, "unpinned revision")
@@ -38,8 +39,7 @@ def revision_pinned(recipe: Recipe) -> Iterator[Finding]:
     sources: list[tuple[str, HuggingFaceTeacher | PretrainedTokenizer | HuggingFaceCorpus]] = list(_datasets(recipe))
     if isinstance(recipe.data.tokenizer, PretrainedTokenizer):
         sources.append(("data.tokenizer", recipe.data.tokenizer))
-    if recipe.teacher is not None and isinstance(recipe.teacher.model, HuggingFaceTeacher):
-        sources.append(("teacher.model", recipe.teacher.model))
+    sources += _published(recipe)
     for field, source in sources:
         if source.revision is None and is_hub_id(source.path):
             yield Finding(f"{field}.path", f"{source.path} is not pinned", "add `revision:` with a commit hash")
@@ -59,12 +59,16 @@ def _datasets(recipe: Recipe) -> Iterator[tuple[str, HuggingFaceCorpus]]:
 def tokenizer_of_teacher(recipe: Recipe) -> Iterator[Finding]:
     """Token ids of the teacher's distributions mean what its own tokenizer says. A tokenizer from another place may
     agree with it, and if it does not, the student silently learns a permuted distribution."""
-    teacher, tokenizer = recipe.teacher.model if recipe.teacher else None, recipe.data.tokenizer
-    if (
-        isinstance(teacher, HuggingFaceTeacher)
-        and isinstance(tokenizer, PretrainedTokenizer)
-        and is_hub_id(teacher.path)
-        and is_hub_id(tokenizer.path)
-        and teacher.path != tokenizer.path
-    ):
-        yield Finding("data.tokenizer.path", f"the tokenizer is {tokenizer.path}, the teacher {teacher.path}")
+    tokenizer = recipe.data.tokenizer
+    if not isinstance(tokenizer, PretrainedTokenizer) or not is_hub_id(tokenizer.path):
+        return
+    for _, teacher in _published(recipe):
+        if is_hub_id(teacher.path) and teacher.path != tokenizer.path:
+            yield Finding("data.tokenizer.path", f"the tokenizer is {tokenizer.path}, the teacher {teacher.path}")
+
+
+def _published(recipe: Recipe) -> Iterator[tuple[str, HuggingFaceTeacher]]:
+    """The teachers from outside in Hugging Face's format, with their paths."""
+    for pupil, teacher in taught(recipe):
+        if isinstance(teacher.model, HuggingFaceTeacher):
+            yield f"{pupil.path}teacher.model", teacher.model

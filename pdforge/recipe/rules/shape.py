@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.models import Recipe, TopPTopK
+from pdforge.recipe.pupils import taught
 from pdforge.recipe.rules.parts import architectures, divisors, head_width
 from pdforge.recipe.rules.registry import Finding, rule
 
@@ -59,9 +60,11 @@ def top_k_within_vocabulary(recipe: Recipe) -> Iterator[Finding]:
     """Truncation keeps at most top_k of the vocabulary's tokens; a top_k beyond the vocabulary is surely meant for
     another tokenizer."""
     vocabulary = recipe.data.tokenizer.vocabulary
-    truncation = recipe.teacher.truncation if recipe.teacher else None
-    if isinstance(truncation, TopPTopK) and vocabulary is not None and truncation.top_k > vocabulary:
+    for pupil, teacher in taught(recipe):
+        truncation = teacher.truncation
+        if not isinstance(truncation, TopPTopK) or vocabulary is None or truncation.top_k <= vocabulary:
+            continue
         yield Finding(
-            "teacher.truncation.top_k",
+            f"{pupil.path}teacher.truncation.top_k",
             f"top_k is {truncation.top_k}; the vocabulary has {vocabulary} tokens",
         )
