@@ -195,6 +195,7 @@ class Lesson:
             return None
         from_step = teacher.logits.from_step if isinstance(teacher.logits, OnlineLogits) else None
         source, source_identity = self.source(teacher.model)
+        self._require_one_job(teacher.model)
         precision, micro = self.numerics(teacher.model)
         steps = run.steps(training, f"{self.pupil.path}training")
         sequences = min(steps * training.batch.global_, run.train_sequences)
@@ -250,6 +251,16 @@ class Lesson:
             step=stage.job.steps,
         )
         return source, stage.identity
+
+    def _require_one_job(self, model: TeacherModel) -> None:
+        """Refuse to capture from a teacher whose processes need each other as a job array, whose tasks are alone."""
+        tasks = self.run.profile.capture_tasks
+        if isinstance(model, HuggingFaceTeacher) and model.shard > 1 and tasks > 1:
+            raise UsageError(
+                f"{self.place}.shard: {model.shard} processes hold the model together, and profile "
+                f"{self.run.profile.name} captures as an array of {tasks} tasks that do not know of each other",
+                remedy="set capture_tasks: 1 in the profile, and nodes or processes as many as the capture is to have",
+            )
 
     def numerics(self, model: TeacherModel) -> tuple[Precision, int]:
         """Precision of the teacher, and sequences that a device takes at once."""

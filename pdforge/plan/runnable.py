@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from pdforge.errors import UsageError
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, Job, TrainJob
@@ -21,8 +22,9 @@ def require_runnable(plans: Iterable[Plan]) -> None:
     plans = list(plans)
     require_training_packages()
     sources = [source for plan in plans for stage in plan.stages if (source := _huggingface(stage.job))]
-    if sources or any(plan.stage("export") for plan in plans):
-        require_huggingface_packages(gguf=any(source.gguf_file for source in sources))
+    gguf = any(source.gguf_file for source in sources) or any(map(_tokenizer_is_gguf, plans))
+    if sources or gguf or any(plan.stage("export") for plan in plans):
+        require_huggingface_packages(gguf=gguf)
     require_supported(plans)
 
 
@@ -49,6 +51,10 @@ def unsupported(plan: Plan) -> str:
 def _huggingface(job: Job) -> HuggingFaceSource | None:
     teacher = job.teacher if isinstance(job, CaptureJob | TrainJob) else None
     return teacher if isinstance(teacher, HuggingFaceSource) else None
+
+
+def _tokenizer_is_gguf(plan: Plan) -> bool:
+    return Path(getattr(plan.recipe.data.tokenizer, "path", "")).suffix == ".gguf"
 
 
 def _lacking(plan: Plan) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pdforge.errors import UsageError
+from pdforge import environment
+from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.plan.runnable import require_runnable, unsupported
-from tests.plan.conftest import FINETUNE, MakePlans
+from tests.plan.conftest import CPU, FINETUNE, MakePlans
 
 CANNOT = [
     ("evaluate={tasks: [{task: piqa}]}", "evaluate the student"),
@@ -45,3 +48,40 @@ def test_what_can_run_is_not_refused(plans: MakePlans, override: str) -> None:
 def test_without_distillation_the_objective_is_not_read(plans: MakePlans) -> None:
     [plan] = plans("objective.loss={kind: mse}", "teacher.truncation={kind: sample}", variants=("lm",))
     assert unsupported(plan) == ""
+
+
+def test_a_tokenizer_from_a_gguf_file_needs_what_reads_it(
+    plans: MakePlans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything starts: the plan may have been made where the package is."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    vocabulary = '{"model": {"vocab": {"<|endoftext|>": 0, "a": 1}}}'
+    monkeypatch.setattr("pdforge.plan.content.tokenizer_of", lambda *_: vocabulary.encode())
+    made = plans(f"data.tokenizer={{kind: pretrained, path: {file}, vocabulary: 300}}", variants=("lm",))
+    require_runnable(made)
+    there = environment.installed
+    monkeypatch.setattr(environment, "installed", lambda name: None if name == "gguf" else there(name))
+    with pytest.raises(EnvironmentFault, match="gguf missing"):
+        require_runnable(made)
+    require_runnable(plans(variants=("lm",)))
+
+
+def test_a_sharded_teacher_is_not_captured_by_tasks_that_are_alone(plans: MakePlans, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text(name)
+    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"<|endoftext|>": 0, "a": 1}}}')
+    tokenizer = f"data.tokenizer={{kind: pretrained, path: {folder}, vocabulary: 300}}"
+    array = CPU.with_processes(2).model_copy(update={"executor": "slurm", "capture_tasks": 4})
+
+    def made(shard: int, *more: str) -> None:
+        teacher = f"teacher.model={{kind: huggingface, path: {folder}, shard: {shard}}}"
+        plans(teacher, tokenizer, "training.tokens=4k", *more, profile=array)
+
+    made(1)
+    made(2, "teacher.logits={mode: live}")  # captures nothing
+    with pytest.raises(UsageError, match=r"teacher\.model\.shard: 2 processes .* an array of 4 tasks") as caught:
+        made(2)
+    assert "capture_tasks: 1" in caught.value.remedy
