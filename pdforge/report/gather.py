@@ -159,13 +159,17 @@ def _teacher(plan: Plan, stage: Stage, name: str, root: Path) -> TeacherResult:
         )
     assert isinstance(job, TrainJob)
     rows = metric_rows(directory)
+    loss = result.get(HELDOUT)
+    captures = (one for one in plan.stages if one.kind == "capture" and stage.key in one.needs)
+    for capture in captures if loss is None else ():  # its own result is gone: the store still says it
+        loss = (stage_results(root / capture.directory) or {}).get("teacher_heldout_loss")
     return TeacherResult(
         key=stage.key,
         name=name,
         parameters=_parameters(job.architecture, job.vocabulary),
         steps=result.get("steps", figures.steps if figures else None),
         tokens=result.get("tokens", figures.tokens if figures else None),
-        heldout_loss=result.get(HELDOUT),
+        heldout_loss=loss,
         heldout=_curve(rows, HELDOUT),
         **_effort(directory, rows, stage),
     )
