@@ -8,19 +8,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from pdforge.compile import write_stage
 from pdforge.environment import require_training_packages
+from pdforge.launch.local import cores
 from pdforge.plan.advice import Advice
 from pdforge.plan.fitting import ROOM, ways_to_fit
 from pdforge.plan.jobs import TrainJob
-from pdforge.plan.memory import training_memory
+from pdforge.plan.memory import heaviest_rank, training_memory
 from pdforge.plan.model import Plan, Stage, merged_stages
 from pdforge.recipe.rules.planning import TIGHT, TOO_LARGE, UNBUILDABLE
 
 _GIB = float(1 << 30)
+_MOST_AT_ONCE = 4
 
 
 class Looked(NamedTuple):
@@ -70,19 +73,23 @@ class Looked(NamedTuple):
 
 
 def look_at(plans: Iterable[Plan]) -> list[Looked]:
-    """Build every training stage of the plans, each in one process on this machine's CPU.
+    """Build every training stage of the plans, each in one process on this machine's CPU, as many at once as it has
+    cores and at most four: each takes about 1 GB.
 
     Raises:
         EnvironmentFault: torch or torchtitan is missing here.
     """
     require_training_packages()
-    with tempfile.TemporaryDirectory(prefix="pdforge-deep-") as folder:
-        return [_look(stage, Path(folder)) for stage in merged_stages(plans) if isinstance(stage.job, TrainJob)]
+    stages = [stage for stage in merged_stages(plans) if isinstance(stage.job, TrainJob)]
+    at_once = min(_MOST_AT_ONCE, cores())
+    with tempfile.TemporaryDirectory(prefix="pdforge-deep-") as folder, ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda stage: _look(stage, Path(folder)), stages))
 
 
 def _look(stage: Stage, root: Path) -> Looked:
-    directory = write_stage(stage, root)
-    command = [sys.executable, "-m", "pdforge.stages.deep", str(directory.path), "0"]
+    assert isinstance(stage.job, TrainJob)
+    directory, rank = write_stage(stage, root), heaviest_rank(stage.job)
+    command = [sys.executable, "-m", "pdforge.stages.deep", str(directory.path), str(rank)]
     # no device is touched, and none is to be waited for
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -68,7 +68,7 @@ def start(
         started=time.time(),
     )
     write_attempt(attempt, record)
-    threads = _cores() // (processes * share)
+    threads = cores() // (processes * share)
     executor = _Executor(attempt, processes, lock, environment or {}, threads)
     executor.submit(RankTask(str(stage.path), task.ENTRY))
     write_attempt(attempt, record.model_copy(update={"controller": ProcessId.of(executor.controller.pid)}))
@@ -162,7 +162,8 @@ class _Executor(submitit.LocalExecutor):  # type: ignore[misc]
         return shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(self.folder)])
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

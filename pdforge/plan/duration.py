@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
-from pdforge.plan.jobs import Job, TrainJob
+from pdforge.plan.jobs import TrainJob
 from pdforge.plan.measured import Measured, model_flops_per_token, work_of
 from pdforge.plan.model import Stage
 from pdforge.plan.profile import Profile
+from pdforge.plan.step_time import step_time
 
 _SAME = 1.2
 """Band of a measurement of the same work: what one run differs from the next, on a machine that others use too."""
@@ -17,8 +18,6 @@ _SCALED = 1.6
 """Band of a rate of FLOPs that was measured on other work."""
 _ASSUMED = 1.6
 """Band of an assumed utilisation: 0.35 may then be 0.22 or 0.56, between which large published runs lie."""
-_RECOMPUTED = {"none": 1.0, "selective": 7 / 6, "full": 4 / 3}
-"""What activation checkpointing adds to the FLOPs of a model: nothing, half a forward pass's, a forward pass."""
 _TRAINING = ("train", "pretrain-teacher", "finetune")
 
 
@@ -44,10 +43,25 @@ def estimate_duration(
     same = [each for each in here if each.work == work and each.processes == stage.processes]
     if same:
         return _same_work(tokens, same)
-    flops = model_flops_per_token(stage.job)
-    if flops is None:
+    known = device_rate(stage, profile, measured)
+    if known is None or (seconds := _seconds(stage, tokens, profile, known.flops)) is None:
         return None
-    demand = flops * tokens * _recomputed(stage.job)
+    return _band(seconds, known.band, known.source, known.start)
+
+
+class Rate(NamedTuple):
+    """What one device reaches."""
+
+    flops: float
+    """Model FLOP/s."""
+    source: str
+    band: float
+    start: float
+    """Seconds of every start, as far as they were measured."""
+
+
+def device_rate(stage: Stage, profile: Profile, measured: Sequence[Measured]) -> Rate | None:
+    """What a device of a profile reaches in a stage, from other work or assumed; None: unknown."""
     device = getattr(stage.job, "device", "cpu")
     alike = [each for each in measured if each.flops_per_second and _alike(each.kind, stage.kind)]
     for source, group in (
@@ -58,12 +72,20 @@ def estimate_duration(
         ),
     ):
         if rates := [each.flops_per_second for each in group if each.flops_per_second and each.device == device]:
-            start = _start(group)
-            return _band(demand / (median(rates) * stage.processes), _SCALED, f"{source}, other work", start)
+            return Rate(median(rates), f"{source}, other work", _SCALED, _start(group))
     if device == "cuda" and (peak := profile.flops_of_a_gpu):
-        seconds = demand / (peak * profile.mfu * stage.processes)
-        return _band(seconds, _ASSUMED, f"assumed MFU {100 * profile.mfu:.0f} %", 0.0)
+        return Rate(peak * profile.mfu, f"assumed MFU {100 * profile.mfu:.0f} %", _ASSUMED, 0.0)
     return None
+
+
+def _seconds(stage: Stage, tokens: int, profile: Profile, rate: float) -> float | None:
+    """Of work on tokens; None where the FLOPs of a token are unknown."""
+    job = stage.job
+    if isinstance(job, TrainJob):
+        step = step_time(job, profile, rate)
+        return step.total * tokens / (job.training.batch.global_ * job.sequence_length) if step else None
+    flops = model_flops_per_token(job)
+    return None if flops is None else flops * tokens / (rate * stage.processes)
 
 
 def requeues(duration: Duration, profile: Profile) -> int | None:
@@ -105,7 +127,3 @@ def median(values: Sequence[float]) -> float:
 
 def _alike(measured: str, wanted: str) -> bool:
     return measured == wanted or (measured in _TRAINING and wanted in _TRAINING)
-
-
-def _recomputed(job: Job) -> float:
-    return _RECOMPUTED[job.training.activation_checkpointing] if isinstance(job, TrainJob) else 1.0

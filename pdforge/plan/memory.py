@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from pdforge.plan.batch import split_batch
 from pdforge.plan.jobs import CaptureJob, TrainJob, kept
-from pdforge.recipe.models import Architecture
+from pdforge.recipe.models import Architecture, Parallelism
 from pdforge.recipe.sizes import parameter_count
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of a number, by dtype."""
 _CAPTURED_AT_ONCE = 64 * 2**20
 """Logits, in numbers, that a capture makes at one time (`stages/capture.py`)."""
 
@@ -50,8 +51,9 @@ ACTIVATIONS = "activations"
 LOSS = "logits chunk, output layer"
 BACKWARD = "backward of a block"
 GATHERED = "gathered weights"
+WHOLE = "whole gradients"
 TEACHER = "teacher"
-ORDER = (*STATIC, GATHERED, ACTIVATIONS, LOSS, BACKWARD, TEACHER)
+ORDER = (*STATIC, GATHERED, ACTIVATIONS, LOSS, BACKWARD, WHOLE, TEACHER)
 """In which components are shown."""
 
 
@@ -96,19 +98,61 @@ def training_memory(job: TrainJob) -> Memory:
     Raises:
         UsageError: the job's parallelism does not fit its processes.
     """
-    model = _Trained(job)
-    parts = [
-        Component("parameters", 4 * model.elements),
-        Component("gradients", 4 * model.elements),
-        Component("optimizer", 8 * model.elements),
-        Component(GATHERED, model.gathered),
-        Component(ACTIVATIONS, model.activations),
+    return max((_Trained(job, part).memory for part in parts_of_model(job)), key=lambda memory: memory.total)
+
+
+def heaviest_rank(job: TrainJob) -> int:
+    """The first of the ranks that `training_memory` is of: torchtitan gives each part of a pipeline its own run of
+    them.
+    """
+    totals = [_Trained(job, part).memory.total for part in parts_of_model(job)]
+    return totals.index(max(totals)) * (job.processes // len(totals))
+
+
+class Part(NamedTuple):
+    """What the devices at one place of a pipeline hold; without one, the model."""
+
+    layers: int
+    embedding: bool
+    output: bool
+    """The last norm and the output projection."""
+    in_flight: int
+    """Sequences whose activations lie there at one time."""
+
+
+def parts_of_model(job: TrainJob) -> list[Part]:
+    """By the place in the pipeline: torchtitan counts embedding and output layer as a block each."""
+    spread, layers = job.training.parallelism, job.architecture.layers
+    places, micro = spread.pipeline, job.training.batch.micro
+    if places == 1:
+        return [Part(layers, embedding=True, output=True, in_flight=micro)]
+    rounds = stages_of_a_place(spread)
+    stages = places * rounds
+    held = [
+        (layers + 2) // stages + (stage < (layers + 2) % stages) - (stage == 0) - (stage == stages - 1)
+        for stage in range(stages)
     ]
-    loss, backward = model.loss, model.backward
-    parts.append(Component(LOSS, loss) if loss >= backward else Component(BACKWARD, backward))
-    if teacher := model.teacher:
-        parts.append(Component(TEACHER, teacher))
-    return Memory(tuple(parts))
+    return [
+        Part(
+            sum(held[place::places]),
+            embedding=place == 0,
+            output=place == places - 1,
+            in_flight=min(micro, spread.pipeline_microbatch * _in_flight(places, place, rounds)),
+        )
+        for place in range(places)
+    ]
+
+
+def stages_of_a_place(spread: Parallelism) -> int:
+    """Stages of the pipeline on every device."""
+    return 2 if spread.pipeline_schedule == "interleaved_1f1b" else 1
+
+
+def _in_flight(places: int, place: int, rounds: int) -> int:
+    """Micro-batches of a pipeline that a place has begun before its first backward pass, and the one in it."""
+    if rounds == 1:
+        return places - place
+    return -(-((rounds - 1) * places + 2 * (places - 1 - place) + 1) // rounds)
 
 
 def capture_memory(job: CaptureJob) -> Memory | None:
@@ -116,7 +160,7 @@ def capture_memory(job: CaptureJob) -> Memory | None:
     shape = job.teacher.architecture
     if shape is None:
         return None
-    width, vocabulary, length = _BYTES[job.precision], job.teacher.vocabulary, job.teacher.sequence_length
+    width, vocabulary, length = BYTES[job.precision], job.teacher.vocabulary, job.teacher.sequence_length
     # a checkpoint is read in float32, and then converted
     weights = max(4, width) * parameter_count(shape, vocabulary).total
     positions = job.micro * length
@@ -128,36 +172,39 @@ def capture_memory(job: CaptureJob) -> Memory | None:
 
 
 class _Trained:
-    """A training step on the rank that needs most."""
+    """A training step on the ranks that hold a part of the model."""
 
-    def __init__(self, job: TrainJob) -> None:
-        self.job, self.shape, self.vocabulary = job, job.architecture, job.vocabulary
+    def __init__(self, job: TrainJob, part: Part) -> None:
+        self.job, self.part, self.shape, self.vocabulary = job, part, job.architecture, job.vocabulary
         training = job.training
         spread = training.parallelism
         split = split_batch(training, job.processes, place=job.place)
         self.tensor = spread.tensor
         self.shard = split.data_parallel // spread.data_replicate * spread.context
-        self.width = _BYTES[training.precision]
-        self.parts = spread.pipeline * (2 if spread.pipeline_schedule == "interleaved_1f1b" else 1)
-        at_once = training.batch.micro
-        if spread.pipeline > 1:
-            at_once = min(at_once, spread.pipeline * spread.pipeline_microbatch)
-        self.sequences = at_once
-        self.positions = at_once * job.sequence_length // spread.context
-        self.layers = self._layers()
+        self.width = BYTES[training.precision]
+        self.pipelined = spread.pipeline > 1
+        sequences = spread.pipeline_microbatch if self.pipelined else training.batch.micro
+        self.positions = sequences * job.sequence_length // spread.context
+        """Of a pass through the model."""
         head = self.shape.head_dim or self.shape.hidden // self.shape.heads
         self.query = self.shape.heads * head
         self.key_value = (self.shape.kv_heads or self.shape.heads) * head
 
-    def _layers(self) -> int:
-        """Blocks of the rank with most: torchtitan counts embedding and output layer as one block each."""
-        if self.parts == 1:
-            return self.shape.layers
-        return min(self.shape.layers, -(-(self.shape.layers + 2) // self.parts) * self.parts // self._pipeline)
-
     @property
-    def _pipeline(self) -> int:
-        return self.job.training.parallelism.pipeline
+    def memory(self) -> Memory:
+        """By what it is for."""
+        parts = [
+            Component("parameters", 4 * self.elements),
+            Component("gradients", 4 * self.elements),
+            Component("optimizer", 8 * self.elements),
+            Component(GATHERED, self.gathered),
+            Component(ACTIVATIONS, self.activations),
+        ]
+        loss, backward = self.loss if self.part.output else 0, self.backward
+        parts.append(Component(LOSS, loss) if loss >= backward else Component(BACKWARD, backward))
+        parts += [Component(WHOLE, self.whole_gradients)] if self.whole_gradients else []
+        parts += [Component(TEACHER, self.teacher)] if self.teacher else []
+        return Memory(tuple(parts))
 
     def _local(self, tensors: Iterator[Tensor] | list[Tensor], *, gathered: bool = False) -> int:
         return sum(tensor.local(1 if gathered else self.shard, self.tensor) for tensor in tensors)
@@ -175,31 +222,44 @@ class _Trained:
     @property
     def elements(self) -> int:
         """Elements of the parameters that the rank owns."""
-        matrices = 1 if self.shape.tied_embeddings or self._pipeline > 1 else 2
-        table = self._local([Tensor(self.vocabulary, self.shape.hidden, 0)])
-        norm = self._local([Tensor(self.shape.hidden, 1, -1)])
-        return matrices * table + self.layers * self._local(block_tensors(self.shape)) + norm
+        return self._elements(gathered=False)
+
+    def _elements(self, *, gathered: bool) -> int:
+        part, hidden = self.part, self.shape.hidden
+        tables = part.output + (part.embedding and not (part.output and self.shape.tied_embeddings))
+        table = self._local([Tensor(self.vocabulary, hidden, 0)], gathered=gathered)
+        norm = self._local([Tensor(hidden, 1, -1)], gathered=gathered) if part.output else 0
+        return tables * table + part.layers * self._local(block_tensors(self.shape), gathered=gathered) + norm
 
     @property
     def gathered(self) -> int:
-        """The block at work and the one fetched ahead, in the precision of the products; nothing is gathered alone."""
+        """The block at work and the one fetched ahead, in the precision of the products; nothing is gathered alone. A
+        pipeline keeps what it has gathered until its last micro-batch.
+        """
         if self.shard == 1 and self.width == 4:
             return 0
-        return 2 * self.width * self.block
+        return self.width * (self._elements(gathered=True) if self.pipelined else 2 * self.block)
+
+    @property
+    def whole_gradients(self) -> int:
+        """A pipeline adds up gradients of whole tensors in float32, and divides them after its last micro-batch."""
+        if not self.pipelined or (self.shard == 1 and self.width == 4):
+            return 0
+        return 4 * self._elements(gathered=True)
 
     @property
     def activations(self) -> int:
         """What autograd keeps of every block until its backward pass."""
-        # selective: the block's input and every second product (q, v, gate, down), attention's result with its sums
         each = {
             "none": self.width * kept_of_a_block(self.shape) + float32_of_a_block(self.shape),
-            "selective": self.width * (2 * self.shape.hidden + 2 * self.query + self.key_value + self.shape.ffn)
-            + 4 * self.shape.heads,
+            "selective": self.width * self._selected + 4 * self.shape.heads,
             "full": self.width * self.shape.hidden,
         }[self.job.training.activation_checkpointing]
-        of_blocks = self.layers * self.positions * each // self.tensor
+        positions = self.part.in_flight * self.job.sequence_length // self.job.training.parallelism.context
+        of_blocks = self.part.layers * positions * each // self.tensor
         # the embedding's output, and the last norm's input and output
-        return of_blocks + 3 * self.width * self.positions * self.shape.hidden
+        ends = self.part.embedding + 2 * self.part.output
+        return of_blocks + ends * self.width * positions * self.shape.hidden
 
     @property
     def loss(self) -> int:
@@ -214,13 +274,31 @@ class _Trained:
 
     @property
     def backward(self) -> int:
-        """Gradients of a gathered block on their way to its shards, and a block computed again."""
-        gradients = (self.width + 2 * 4) * self.block if self.shard > 1 or self.width < 4 else 0
-        again = 0
-        if self.job.training.activation_checkpointing != "none":
-            again = self.width * kept_of_a_block(self.shape) * self.positions // self.tensor
+        """The backward pass of a block at its worst: where it begins, what is computed again, the gradients passing
+        through, the first weight's gradient, and the block behind it still on its way to its shards; or where it ends,
+        with all gradients of its weights and their float32 copy for that way.
+        """
+        divided = self.shard > 1 or self.width < 4
+        way = 4 * self.block if divided else 0
+        first = self.width * Tensor(self.shape.hidden, self.shape.ffn, 1).local(1, self.tensor) if divided else 0
         passing = self.width * self.positions * (3 * self.shape.ffn + 2 * self.shape.hidden) // self.tensor
-        return gradients + again + passing
+        again = self.width * self._computed_again * self.positions // self.tensor
+        return max(again + passing + first + way, (self.width * self.block if divided else 0) + way)
+
+    @property
+    def _computed_again(self) -> int:
+        """Numbers a position of one block that activation checkpointing did not keep."""
+        mode = self.job.training.activation_checkpointing
+        if mode == "none":
+            return 0
+        return kept_of_a_block(self.shape) - (self._selected if mode == "selective" else 0)
+
+    @property
+    def _selected(self) -> int:
+        """Numbers a position that selective checkpointing keeps of one block: its input, every second product (q, v,
+        gate, down) and attention's result.
+        """
+        return 2 * self.shape.hidden + 2 * self.query + self.key_value + self.shape.ffn
 
     @property
     def teacher(self) -> int:
@@ -229,11 +307,11 @@ class _Trained:
         if job.teacher is not None:
             shape = job.teacher.architecture
             dtype = getattr(job.teacher, "dtype", job.training.precision)
-            return _BYTES[dtype] * parameter_count(shape, self.vocabulary).total if shape else 0
+            return BYTES[dtype] * parameter_count(shape, self.vocabulary).total if shape else 0
         if job.logits is None or job.truncation is None:
             return 0
         entries = min(kept(job.truncation)[1], self.vocabulary)
-        return 2 * 4 * (1 + 2 * entries) * self.sequences * job.sequence_length
+        return 2 * 4 * (1 + 2 * entries) * job.training.batch.micro * job.sequence_length
 
 
 def kept_of_a_block(shape: Architecture) -> int:

@@ -134,6 +134,11 @@ class Profile(Model):
     """Memory of a GPU, for estimates; by default that of `gpu`."""
     peak_flops: Annotated[Real, Field(gt=0)] | None = None
     """Dense bfloat16 FLOP/s of a GPU, for estimates; by default those of `gpu`."""
+    link: Size | None = None
+    """Bytes a second from one GPU to the others of its node, one way, for estimates; by default those of `gpu`."""
+    network: Size | None = None
+    """Bytes a second from one GPU to other nodes, one way, for estimates; by default what nodes with `gpu` usually
+    have."""
     mfu: Annotated[Fraction, Field(gt=0)] = 0.35
     """Part of the peak that training reaches (model FLOPs utilisation): assumed until a run has been measured here."""
     price: Annotated[Real, Field(ge=0)] | None = None
@@ -181,6 +186,16 @@ class Profile(Model):
     def flops_of_a_gpu(self) -> float | None:
         """Dense bfloat16 FLOP/s at best; None: unknown, or there are none."""
         return self.peak_flops or (GPUS[self.gpu].flops if self.gpu else None)
+
+    @property
+    def link_of_a_gpu(self) -> float | None:
+        """Bytes a second within a node; None: unknown, or there are none."""
+        return self.link or (GPUS[self.gpu].link if self.gpu else None)
+
+    @property
+    def network_of_a_gpu(self) -> float | None:
+        """Bytes a second between nodes; None: unknown, or there are none."""
+        return self.network or (GPUS[self.gpu].network if self.gpu else None)
 
     @property
     def local_environment(self) -> dict[str, str]:

@@ -27,7 +27,8 @@ def look(path: Path, rank: int) -> dict[str, Any]:
         return measure(config, ranks=job.processes, rank=rank, cuda=job.device == "cuda")._asdict()
     # a configuration that does not work raises whatever it likes, anywhere in torchtitan or torch: that is the finding
     except Exception as error:  # noqa: BLE001
-        return {"error": f"{type(error).__name__}: {error}".strip()}
+        # its first line: torch appends pages
+        return {"error": f"{type(error).__name__}: {error}".strip().partition("\n")[0]}
 
 
 if __name__ == "__main__":

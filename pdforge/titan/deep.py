@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed.tensor.experimental._context_parallel._attention as context_parallel
 import torchtitan.models.common.attention as titan_attention
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -213,6 +214,7 @@ class _Step:
 
 def _replace_kernels(cuda: bool) -> None:
     titan_attention._compiled_create_block_mask = _block_mask
+    context_parallel._compiled_create_block_mask = _block_mask  # type: ignore[assignment]
     titan_attention.FlexAttention._compiled_flex_attn = staticmethod(_cuda_attention if cuda else _cpu_attention)
     if cuda:
         nn.functional.rms_norm = _cuda_rms_norm  # type: ignore[assignment]

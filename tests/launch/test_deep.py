@@ -34,22 +34,35 @@ def planned(root: Path, *overrides: str, processes: int = 8, memory: str = "80GB
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("override", "below"),
+    "overrides",
     [
-        ("training.parallelism={data_replicate: 2}", 0.15),
-        # arithmetic takes the loss and a block computed again for larger than they are: the safe side
-        ("training.activation_checkpointing=full", 0.30),
+        ("training.parallelism={data_replicate: 2, tensor: 2}",),
+        ("training.parallelism={context: 2}", "training.activation_checkpointing=full"),
     ],
 )
-def test_the_tracer_and_arithmetic_agree(override: str, below: float, tmp_path: Path) -> None:
-    plan = planned(tmp_path, override)
+def test_the_tracer_and_arithmetic_agree(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    plan = planned(tmp_path, *overrides)
     [looked] = look_at([plan])
     assert looked.error == ""
     assert isinstance(plan.training.job, TrainJob)
     counted = training_memory(plan.training.job)
     assert looked.static == pytest.approx(counted.static, rel=0.01)
-    assert (1 - below) * counted.total <= looked.total <= 1.15 * counted.total
+    # arithmetic has a block that is fetched ahead, which only CUDA does
+    assert 0.95 * looked.total <= counted.total <= 1.2 * looked.total
     assert list(findings([looked], plan)) == []
+
+
+@pytest.mark.slow
+def test_of_a_pipeline_the_static_part_is_known(tmp_path: Path) -> None:
+    uneven = ("student.architecture={hidden: 512, ffn: 1536, layers: 7, heads: 8, kv_heads: 4}",)
+    spread = "training.parallelism={pipeline: 2, pipeline_schedule: interleaved_1f1b}"
+    plan = planned(tmp_path, *uneven, spread, "training.batch={global: 64, micro: 4}")
+    [looked] = look_at([plan])
+    assert looked.error == ""
+    assert isinstance(plan.training.job, TrainJob)
+    assert looked.static == pytest.approx(training_memory(plan.training.job).static, rel=0.01)
+    assert looked.peak == {}
+    assert "not traced" in looked.line()
 
 
 @pytest.mark.slow

@@ -98,8 +98,10 @@ def test_time_and_money_of_an_assumed_utilisation() -> None:
     assert train.duration is not None
     assert train.tokens is not None
     assert student.training_flops is not None
-    seconds = train.tokens * student.training_flops / (64 * 989e12 * 0.35)
-    assert train.duration.seconds == pytest.approx(seconds)
+    products = train.tokens * student.training_flops / (64 * 989e12 * 0.35)
+    seconds = train.duration.seconds
+    # the first block's weights and the last one's gradients are waited for
+    assert products < seconds < 1.01 * products
     assert train.duration.low < seconds < train.duration.high
     assert train.duration.source == "assumed MFU 35 %"
     assert train.process_hours == pytest.approx(seconds * 64 / 3600)
@@ -113,7 +115,7 @@ def test_time_and_money_of_an_assumed_utilisation() -> None:
     more = gallery("pd_star", "training.activation_checkpointing=full", variants=("1.9b",))
     recomputed = only(more, "train").duration
     assert recomputed is not None
-    assert recomputed.seconds == pytest.approx(seconds * 4 / 3)
+    assert recomputed.seconds - seconds == pytest.approx(products / 3)
 
 
 def test_runs_wait_for_each_other_only_where_one_machine_carries_them_out() -> None:
