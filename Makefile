@@ -3,6 +3,7 @@
 #   make miniature    the paper's design space for two CPU cores: hours; started again, it goes on where it ended
 #   make miniature-page   ... its results and findings into docs/
 #   make check test   what .ci/run runs
+#   make screenshot the picture in docs/report.md (Chromium)
 #   make chaos        FAULTS=50 SEED=1: random faults to runs on a SLURM of this machine (root, Debian's packages)
 # PIP_FLAGS goes to pip; without an NVIDIA GPU this saves gigabytes of download:
 #   make quickstart PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -22,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 MINIATURE := losses alpha temperature truncation sampled online sizes star
 ONE_EACH := --processes 1 --root $(ROOT)
 
-.PHONY: quickstart miniature miniature-page test check bench chaos clean
+.PHONY: quickstart miniature miniature-page test check screenshot bench chaos clean
 
 quickstart: $(VENV)/.train
 	$(BIN)/pdforge run recipes/quickstart.yaml
@@ -42,6 +43,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+screenshot: $(VENV)/.dev
+	$(BIN)/python scripts/screenshot.py docs/report/quickstart.png docs/report/quickstart.json
 
 bench: $(VENV)/.dev
 	set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done

@@ -29,7 +29,12 @@ def open_page(page: Path, folder: Path, *, dark: bool = False, screenshot: Path 
     if browser is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [f"--user-data-dir={folder / 'browser'}", "--window-size=1100,2400", "--virtual-time-budget=10000"]
+    command += [
+        f"--user-data-dir={folder / 'browser'}",
+        "--window-size=1100,2400",
+        "--hide-scrollbars",
+        "--virtual-time-budget=10000",
+    ]
     command += ["--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND"]
     command += ["--blink-settings=preferredColorScheme=0"] if dark else []
     command += [f"--screenshot={screenshot}"] if screenshot else ["--dump-dom"]

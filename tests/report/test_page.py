@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pdforge.report.compare import Comparison
+from pdforge.report.forms.data import read_results
 from pdforge.report.forms.html import to_html
 from pdforge.report.model import Schedule, TeacherResult
 from pdforge.report.tables import tables
@@ -55,3 +56,12 @@ def test_it_is_one_file_of_less_than_a_megabyte_that_asks_no_network(page: Path)
     assert "<link" not in text
     assert "default-src 'none'" in text
     assert "connect-src" not in text
+
+
+def test_the_results_of_the_picture_in_the_docs_are_those_of_the_readme() -> None:
+    root = Path(__file__).parents[2]
+    found = read_results(root / "docs" / "report" / "quickstart.json")
+    first, *_ = tables(Comparison(found))
+    shown = [" ".join(line.split()) for line in (root / "README.md").read_text(encoding="utf-8").splitlines()]
+    for row in first.rows:
+        assert " ".join(" ".join(row).split()) in shown
