@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -61,12 +62,22 @@ def require_huggingface_packages(*, gguf: bool = False) -> None:
         EnvironmentFault: names every missing package and the command that installs them.
     """
     needed = ["transformers", "safetensors", "huggingface_hub", *(["gguf", "accelerate"] if gguf else [])]
-    missing = [name for name in needed if installed(name) is None]
+    _require(needed, "this Python cannot read and write Hugging Face models", "hf")
+
+
+def require_evaluation_packages() -> None:
+    """Refuse a machine that cannot ask a model tasks.
+
+    Raises:
+        EnvironmentFault: names every missing package and the command that installs them.
+    """
+    _require(["lm_eval", "accelerate", "transformers"], "this Python cannot evaluate tasks", "eval")
+
+
+def _require(names: Sequence[str], cannot: str, extra: str) -> None:
+    missing = [name for name in names if installed(name) is None]
     if missing:
-        raise EnvironmentFault(
-            f"this Python cannot read and write Hugging Face models: {', '.join(missing)} missing",
-            remedy="pip install 'pdforge[hf]'",
-        )
+        raise EnvironmentFault(f"{cannot}: {', '.join(missing)} missing", remedy=f"pip install 'pdforge[{extra}]'")
 
 
 def installed(name: str) -> str | None:

@@ -23,6 +23,8 @@ NODES = "nodes"
 """Folder of what is known of failed nodes, below the root; one file a SLURM cluster."""
 TOKENIZER_FILE = "tokenizer.json"
 """Of a token store, beside its shards."""
+HUGGINGFACE = "huggingface"
+"""The exported model, below its stage's output."""
 TRAIN, FINETUNE, EXPORT, EVALUATE = "train", "finetune", "export", "evaluate"
 """Stage directories of a run that no other shares, below it."""
 

@@ -37,13 +37,11 @@ def compile_command(
     from pdforge.plan.build import make_plans  # noqa: PLC0415
     from pdforge.plan.clusters import find_profile  # noqa: PLC0415
     from pdforge.plan.model import merged_stages  # noqa: PLC0415
-    from pdforge.plan.runnable import require_supported  # noqa: PLC0415
     from pdforge.recipe.load import load_recipes  # noqa: PLC0415
 
     storage = root_of([], Path(out) if out else root, cluster)
     loaded = load_recipes(recipe, variants=variant or (), overrides=overrides or ())
     plans = make_plans(loaded, find_profile(cluster, processes), storage)
-    require_supported(plans)
     open_stages = []
     for stage in merged_stages(plans):
         directory = StageDirectory(storage / stage.directory)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pdforge.errors import UsageError
-from pdforge.layout import EXPORT, FINETUNE, TOKENIZER_FILE, StageDirectory
+from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.layout import EVALUATE, EXPORT, FINETUNE, HUGGINGFACE, TOKENIZER_FILE, StageDirectory
 from pdforge.plan import identities
 from pdforge.plan.batch import split_batch
 from pdforge.plan.chat import chat_format
-from pdforge.plan.content import absolute
-from pdforge.plan.jobs import ConversationMix, ExportJob, InitialWeights, ModelSource, TokenizeJob, TrainJob
+from pdforge.plan.content import absolute, fingerprint_texts
+from pdforge.plan.jobs import (
+    ConversationMix,
+    EvaluateJob,
+    ExportJob,
+    InitialWeights,
+    ModelSource,
+    TokenizeJob,
+    TrainJob,
+)
 from pdforge.plan.model import Stage, shared_directory
 from pdforge.recipe.dump import dump_recipe
 from pdforge.recipe.models import (
@@ -41,12 +50,15 @@ class AfterTraining:
     @property
     def contents(self) -> list[str]:
         """What names the files that the stages read, and the recipe only points at."""
-        return [self.conversations.identity] if self.conversations else []
+        return [
+            *([self.conversations.identity] if self.conversations else []),
+            *([self.include] if self.include else []),
+        ]
 
     @property
     def stages(self) -> list[Stage]:
         """Those that the recipe asks for, in dependency order."""
-        return [stage for stage in (self.conversations, self.finetune, self.export) if stage]
+        return [stage for stage in (self.conversations, self.finetune, self.export, self.evaluate) if stage]
 
     @property
     def student(self) -> Stage:
@@ -151,18 +163,11 @@ class AfterTraining:
         export = self.recipe.export
         if export is None:
             return None
-        student = _job(self.student)
         directory = f"{self.run.directory}/{EXPORT}"
         job = ExportJob.model_construct(
-            identity=identities.export_identity(export, student=student.identity),
+            identity=identities.export_identity(export, student=self.student.identity),
             title=f"export {self.run.loaded.variant or self.recipe.recipe}",
-            student=ModelSource(
-                architecture=student.architecture,
-                vocabulary=student.vocabulary,
-                sequence_length=student.sequence_length,
-                checkpoint=self._checkpoints(self.student),
-                step=student.steps,
-            ),
+            student=self._source(),
             training=str((self.run.root / self.student.directory).absolute()),
             tokens=self.run.output(self.run.tokenize.directory),
             dtype=export.dtype,
@@ -171,6 +176,65 @@ class AfterTraining:
             output=self.run.output(directory),
         )
         return Stage.of(job, directory=directory, needs=[self.run.tokenize, self.student], processes=1)
+
+    @cached_property
+    def include(self) -> str | None:
+        """What names the content of the recipe's own task files."""
+        evaluate = self.recipe.evaluate
+        if evaluate is None or evaluate.include is None:
+            return None
+        folder = Path(evaluate.include)
+        if not folder.is_dir():
+            raise EnvironmentFault(
+                f"evaluate.include: there is no folder {folder}",
+                remedy="name one with task files (YAML) of the harness",
+            )
+        return fingerprint_texts(folder)
+
+    @cached_property
+    def evaluate(self) -> Stage | None:
+        """The stage that measures the finished student."""
+        evaluate, export, conversations = self.recipe.evaluate, self.export, self.conversations
+        if evaluate is None:
+            return None
+        if evaluate.all_tasks and export is None:
+            raise UsageError(
+                "evaluate: tasks are asked of the exported model, and the recipe exports none",
+                remedy="add `export: {}`",
+            )
+        directory = f"{self.run.directory}/{EVALUATE}"
+        job = EvaluateJob.model_construct(
+            identity=identities.evaluate_identity(
+                evaluate,
+                student=self.student.identity,
+                export=export.identity if export else None,
+                include=self.include,
+            ),
+            title=f"evaluate {self.run.loaded.variant or self.recipe.recipe}",
+            student=self._source(),
+            tokens=self.run.output(self.run.tokenize.directory),
+            conversations=self.run.output(conversations.directory) if conversations else None,
+            model=f"{self.run.output(export.directory)}/{HUGGINGFACE}" if export else None,
+            tasks=evaluate.all_tasks,
+            include=str(Path(evaluate.include).absolute()) if evaluate.include else None,
+            limit=evaluate.limit,
+            batch=evaluate.batch,
+            device=self.profile.device,
+            output=self.run.output(directory),
+        )
+        before = (self.run.tokenize, conversations, self.student, export)
+        return Stage.of(job, directory=directory, needs=[stage for stage in before if stage], processes=1)
+
+    def _source(self) -> ModelSource:
+        """The finished student."""
+        student = _job(self.student)
+        return ModelSource.model_construct(
+            architecture=student.architecture,
+            vocabulary=student.vocabulary,
+            sequence_length=student.sequence_length,
+            checkpoint=self._checkpoints(self.student),
+            step=student.steps,
+        )
 
     def _checkpoints(self, stage: Stage) -> str:
         return str(StageDirectory(self.run.root / stage.directory).checkpoints.absolute())

@@ -73,6 +73,15 @@ def fingerprint_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_texts(folder: Path) -> str:
+    """Identity of files that people write: their names and all of their bytes; not of what Python compiled of them."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        with file.open("rb") as stream:
+            digest.update(f"{file.relative_to(folder)}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
 def written_fingerprint(corpora: Sequence[Corpus]) -> str:
     """Names corpora by what the recipe says of them: for plans made where they cannot be read, and never run."""
     return identity([corpus.model_dump(mode="json") for corpus in corpora])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdforge.plan.extension import held_step
-from pdforge.plan.jobs import CaptureJob, ExportJob, TokenizeJob, TrainJob
+from pdforge.plan.jobs import CaptureJob, EvaluateJob, ExportJob, TokenizeJob, TrainJob
 from pdforge.plan.jobs import kept as kept_of
 from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
 from pdforge.recipe.models import Architecture, Recipe, TopPTopK, Truncation
@@ -96,6 +96,8 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
         case ExportJob() as job:
             weights = parameter_count(job.student.architecture, vocabulary).total
             return StageFigures(bytes=weights * _WEIGHT_BYTES[job.dtype])
+        case EvaluateJob():
+            return StageFigures(bytes=0)
         case TrainJob() as job:
             tokens = job.steps * job.training.batch.global_ * length
             weights = parameter_count(job.architecture, vocabulary).total

@@ -19,6 +19,7 @@ from pdforge.recipe.models import (
     Architecture,
     Constant,
     Data,
+    Evaluate,
     Export,
     LearningRateConstant,
     Objective,
@@ -218,11 +219,28 @@ def export_identity(export: Export, *, student: str) -> str:
     return _stage("export", needs=[student], **export.model_dump(mode="json"))
 
 
+def evaluate_identity(evaluate: Evaluate, *, student: str, export: str | None, include: str | None) -> str:
+    """Of the measurements of a student; `include` names the content of the folder of task files."""
+    return _stage(
+        "evaluate",
+        needs=[student, *([export] if export else [])],
+        tasks=[task.model_dump(mode="json") for task in evaluate.all_tasks],
+        limit=evaluate.limit,
+        include=include,
+    )
+
+
 def run_hash(train: str, recipe: Recipe, contents: Sequence[str] = ()) -> str:
     """Of a run: the student's identity, which holds those of all stages before it, what becomes of the student, and
     pdforge's own version. `contents` names the files that the stages behind it read.
     """
-    after = recipe.model_dump(mode="json", by_alias=True, include={"finetune", "export", "evaluate"}, exclude_none=True)
+    after = recipe.model_dump(
+        mode="json",
+        by_alias=True,
+        include={"finetune", "export", "evaluate"},
+        exclude={"evaluate": {"include", "batch"}},  # where files lie, and how many examples fit
+        exclude_none=True,
+    )
     named = {"contents": list(contents)} if contents else {}
     return identity({"run": train, "pdforge": __version__, **after, **named})
 

@@ -15,6 +15,7 @@ from pdforge.recipe.models import (
     Codec,
     Column,
     Corpus,
+    EvaluationTask,
     Objective,
     Tokenizer,
     TopPTopK,
@@ -253,4 +254,24 @@ class ExportJob(_Job):
     output: str
 
 
-Job = Annotated[TokenizeJob | TrainJob | CaptureJob | ExportJob, Field(discriminator="kind")]
+class EvaluateJob(_Job):
+    """Student → held-out loss, calibration, accuracy on tasks."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    student: ModelSource
+    tokens: str
+    """Token store: its held-out text."""
+    conversations: str | None = None
+    """Token store of the conversations that the student was fine-tuned on: those held out."""
+    model: str | None
+    """The exported model, which tasks are asked of, and whose card shows the results; None: it is not exported."""
+    tasks: tuple[EvaluationTask, ...]
+    include: str | None
+    """A folder with further task files."""
+    limit: int | None
+    batch: int
+    device: Literal["cpu", "cuda"]
+    output: str
+
+
+Job = Annotated[TokenizeJob | TrainJob | CaptureJob | ExportJob | EvaluateJob, Field(discriminator="kind")]

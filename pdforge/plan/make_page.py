@@ -20,7 +20,6 @@ from pdforge.plan.model import Plan, Stage, StageFigures, merged_stages
 from pdforge.plan.page import UNTIMED, Batch, Finding, Model, Place, PlanPage, Run, Step, Total
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import logit_store_line
-from pdforge.plan.runnable import unsupported
 from pdforge.plan.shapes import shape_of
 from pdforge.plan.storage import StoredBytes, StoreFigures, checkpoint_figures, store_figures
 from pdforge.recipe.models import Architecture
@@ -67,7 +66,6 @@ def make_page(
         total=_total(steps, first.profile),
         findings=tuple(findings),
         unread=tuple(unread),
-        unsupported=tuple(dict.fromkeys(filter(None, map(unsupported, plans)))),
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pdforge.identity import identity
 from pdforge.layout import StageDirectory, measured_directory, read_json, write_json
 from pdforge.plan.estimate import flops_per_token
-from pdforge.plan.jobs import CaptureJob, ExportJob, HuggingFaceSource, Job, TokenizeJob, TrainJob
+from pdforge.plan.jobs import CaptureJob, EvaluateJob, ExportJob, HuggingFaceSource, Job, TokenizeJob, TrainJob
 from pdforge.plan.profile import Profile
 
 
@@ -178,6 +178,8 @@ def _stored(job: Job, results: dict[str, Any]) -> dict[str, Any]:
         case TokenizeJob() | ExportJob():
             output = Path(job.output)
             return {"bytes": bytes_below(output)} if output.is_dir() else {}
+        case EvaluateJob():
+            return {}
 
 
 def _tokens(job: Job) -> int | None:

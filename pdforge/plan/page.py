@@ -170,8 +170,6 @@ class PlanPage:
     findings: tuple[Finding, ...]
     unread: tuple[str, ...]
     """Why identities are provisional; empty: they are not."""
-    unsupported: tuple[str, ...]
-    """What this version cannot run of it."""
 
     def to_json(self) -> dict[str, Any]:
         """For `--format json`; tuples become lists."""

@@ -95,7 +95,7 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
         teacher=(teacher or capture).key if teacher or capture else None,  # type: ignore[union-attr]
         data=tokens_stage.identity if tokens_stage else None,
         store=capture.identity if capture else None,
-        metrics=metrics,
+        metrics={**metrics, **_evaluated(plan, root)},
         at_steps=before,
         **_effort(directory, rows, stage),
         expect=plan.recipe.expect,
@@ -103,6 +103,19 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
         heldout=_curve(rows, HELDOUT),
         schedules=_schedules(stage.job),
     )
+
+
+def _evaluated(plan: Plan, root: Path) -> dict[str, Metric]:
+    """Calibration of the finished student, and its tasks, shares in percent; none where it is not evaluated (yet)."""
+    stage = plan.stage("evaluate")
+    result = (stage_results(root / stage.directory) if stage else None) or {}
+    ece = {"ece": Metric(value=result["ece"])} if "ece" in result else {}
+    return {**ece, **{name: _score(row) for name, row in result.get("tasks", {}).items()}}
+
+
+def _score(row: dict[str, Any]) -> Metric:
+    unit = 100 if row["is_share"] else 1
+    return Metric(value=unit * row["value"], error=None if row["stderr"] is None else unit * row["stderr"])
 
 
 def _metrics(

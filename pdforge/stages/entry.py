@@ -36,6 +36,7 @@ _MODULES = {
     "finetune": "train",
     "capture": "capture",
     "export": "export",
+    "evaluate": "evaluate",
 }
 
 

@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 from pdforge.errors import EnvironmentFault, StageFailed
-from pdforge.layout import TOKENIZER_FILE, StageDirectory, read_json, write_atomically
+from pdforge.layout import HUGGINGFACE, TOKENIZER_FILE, StageDirectory, read_json, write_atomically
 from pdforge.plan.jobs import ExportJob
 from pdforge.stages.entry import Results, Stopped
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.huggingface import huggingface_config, huggingface_weights
 from pdforge.titan.inference import load
-
-FOLDER = "huggingface"
-"""The exported model, below the stage's output."""
 
 TOLERANCE = 1e-4
 """Largest difference of a logit, as a part of the largest logit (of 1 where all are smaller)."""
@@ -40,7 +37,7 @@ def run(job: ExportJob, directory: StageDirectory, rank: int, ranks: int) -> Res
     if rank != 0:
         return {}
     output = Path(job.output)
-    partial = output / f".{FOLDER}"
+    partial = output / f".{HUGGINGFACE}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     store = TokenStore.open(job.tokens)
@@ -68,7 +65,7 @@ def run(job: ExportJob, directory: StageDirectory, rank: int, ranks: int) -> Res
             f"the exported model is another one: logits differ by {difference:.1e}, accepted is {TOLERANCE:.0e}",
             remedy=f"compare {partial} with the checkpoint {job.student.checkpoint}",
         )
-    final = output / FOLDER
+    final = output / HUGGINGFACE
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return {

@@ -46,22 +46,25 @@ def conversation(value: Any, key: str, place: str, keys: list[str]) -> str:
 
 def docstring_conversations(sources: Iterable[tuple[str, bytes]]) -> Iterator[str]:
     """Conversations about the public functions of Python source files (path, content): what does each do?"""
-    for path, data in sources:
-        module = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-        pairs = list(_questions(module, ast.parse(data)))
+    for source in sources:
+        pairs = list(docstrings([source]))
         for start in range(0, len(pairs), _QUESTIONS):
-            messages: list[Message] = [{"role": "system", "content": f"You explain the Python module {module}."}]
-            for question, answer in pairs[start : start + _QUESTIONS]:
-                messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            messages: list[Message] = [{"role": "system", "content": f"You explain {source[0]}."}]
+            for name, answer in pairs[start : start + _QUESTIONS]:
+                asked = f"What does {name} do?"
+                messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
             yield _json(messages)
 
 
-def _questions(module: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
-    for name, node in _functions(tree.body):
-        paragraph = (ast.get_docstring(node) or "").partition("\n\n")[0]
-        answer = " ".join(paragraph.split())
-        if answer and len(answer) <= _LONGEST_ANSWER:
-            yield f"What does {module}.{name} do?", answer
+def docstrings(sources: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, str]]:
+    """Public functions of Python source files (path, content), and what each does: its docstring's first paragraph."""
+    for path, data in sources:
+        module = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        for name, node in _functions(ast.parse(data).body):
+            paragraph = (ast.get_docstring(node) or "").partition("\n\n")[0]
+            answer = " ".join(paragraph.split())
+            if answer and len(answer) <= _LONGEST_ANSWER:
+                yield f"{module}.{name}", answer
 
 
 def _functions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -128,7 +128,7 @@ def _units(corpus: Corpus, conversations: bool = False) -> list[Unit]:
     if isinstance(corpus, MixtureCorpus):
         return [unit for source in corpus.sources for unit in _units(source.corpus, conversations)]
     if isinstance(corpus, StandardLibraryCorpus):
-        files = partial(_standard_library, corpus.bytes)
+        files = partial(standard_library, corpus.bytes)
         if conversations:
             return [lambda: docstring_conversations(files())]
         return [lambda: (data.decode() for _, data in files())]
@@ -187,7 +187,7 @@ def _signature(corpus: Corpus) -> list[Any]:
         return _dataset_signature(corpus)
     options = corpus.model_dump(mode="json", exclude={"path"})
     if isinstance(corpus, StandardLibraryCorpus):
-        return [options, [[name, hashlib.sha256(data).hexdigest()] for name, data in _standard_library(corpus.bytes)]]
+        return [options, [[name, hashlib.sha256(data).hexdigest()] for name, data in standard_library(corpus.bytes)]]
     filesystem, sizes = _matches(corpus.path)
     if "file" in _protocols(filesystem):
         return [options, _local_signature(sizes)]
@@ -249,7 +249,7 @@ def _sha256_of_samples(path: str, size: int) -> str:
     return digest.hexdigest()
 
 
-def _standard_library(size: int) -> Iterator[tuple[str, bytes]]:
+def standard_library(size: int) -> Iterator[tuple[str, bytes]]:
     """Sources of the running Python as (path, content), in the order of the paths' hashes, until `size` bytes."""
     folder = Path(sysconfig.get_path("stdlib"))
     names = []

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pdforge.errors import UsageError
+from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.plan.chat import chat_format
-from pdforge.plan.jobs import ExportJob, TokenizeJob, TrainJob
+from pdforge.plan.jobs import EvaluateJob, ExportJob, TokenizeJob, TrainJob
 from pdforge.plan.model import Plan
 from pdforge.recipe.models import Finetune, PretrainedTokenizer, TrainedTokenizer
 from tests.plan.conftest import FINETUNE, TEMPLATE, MakePlans
@@ -140,3 +140,74 @@ def test_a_template_that_cannot_serve_is_refused_when_planning(template: str | N
         chat_format(finetune(template=template), TrainedTokenizer(kind="trained", vocabulary=300))
     assert message in caught.value.message
     assert caught.value.remedy
+
+
+def evaluation(plan: Plan) -> EvaluateJob:
+    stage = plan.stage("evaluate")
+    assert stage is not None
+    assert isinstance(stage.job, EvaluateJob)
+    return stage.job
+
+
+def test_the_finished_student_is_evaluated(plans: MakePlans) -> None:
+    [plan] = plans(FINETUNE, "export={}", "evaluate={suite: paper, tasks: [{task: arc_easy}]}")
+    job, finetune = evaluation(plan), plan.stage("finetune")
+    assert [(task.label, task.shots) for task in job.tasks] == [
+        ("hellaswag", 0),
+        ("winogrande", 0),
+        ("piqa", 0),
+        ("kbqa", 0),
+        ("mmlu", 6),
+        ("c3", 5),
+        ("ceval", 5),
+        ("gsm8k", 8),
+        ("arc_easy", 0),
+    ]
+    assert finetune is not None
+    assert job.student.checkpoint.endswith(f"{finetune.directory}/output/checkpoint")
+    assert str(job.model).endswith("/export/output/huggingface")
+    assert {key.partition(":")[0] for key in plan.stages[-1].needs} == {
+        "tokenize",
+        "tokenize-conversations",
+        "finetune",
+        "export",
+    }
+
+
+def test_without_tasks_nothing_is_exported(plans: MakePlans) -> None:
+    [plan] = plans("evaluate={}")
+    assert evaluation(plan).model is None
+    assert plan.stage("export") is None
+    assert evaluation(plan).student.checkpoint.endswith(f"{plan.training.directory}/output/checkpoint")
+
+
+def test_tasks_need_an_export(plans: MakePlans) -> None:
+    with pytest.raises(UsageError, match="the recipe exports none") as caught:
+        plans("evaluate={tasks: [{task: piqa}]}")
+    assert "export: {}" in caught.value.remedy
+
+
+def test_content_of_task_files_counts(plans: MakePlans, tmp_path: Path) -> None:
+    folder = tmp_path / "tasks"
+    override = f"evaluate={{include: {folder}, batch: 4}}"
+    with pytest.raises(EnvironmentFault, match=r"evaluate\.include: there is no folder"):
+        plans(override)
+    folder.mkdir()
+    (folder / "a.yaml").write_text("task: a\n")
+    [before] = plans(override)
+    (folder / "a.yaml").write_text("task: b\n")
+    [after] = plans(override)
+    assert evaluation(before).identity != evaluation(after).identity
+    assert before.hash != after.hash
+    # neither where it lies counts, nor what Python leaves there, nor how many examples the model takes at once
+    moved = folder.rename(tmp_path / "moved")
+    (moved / "__pycache__").mkdir()
+    (moved / "__pycache__" / "a.pyc").write_bytes(b"compiled")
+    [same] = plans(f"evaluate={{include: {moved}, batch: 2}}")
+    assert (evaluation(same).identity, same.hash) == (evaluation(after).identity, after.hash)
+
+
+@pytest.mark.parametrize(("override", "changed"), [("tasks=[{task: a}]", True), ("limit=5", True), ("batch=2", False)])
+def test_identity_of_an_evaluation(plans: MakePlans, override: str, changed: bool) -> None:
+    [before], [after] = plans("export={}", "evaluate={}"), plans("export={}", "evaluate={}", f"evaluate.{override}")
+    assert (evaluation(before).identity != evaluation(after).identity) == changed

@@ -60,11 +60,6 @@ def test_warnings_are_part_of_the_page(recipe: Path) -> None:
     assert "warning[PD151]" in shown.stdout
 
 
-def test_what_can_only_be_planned_is_said(recipe: Path) -> None:
-    shown = pdforge("plan", str(recipe), "-n", "1", "--variant", "pd", "--set", "evaluate={tasks: [{task: piqa}]}")
-    assert "can be planned, not run" in shown.stdout, shown.stdout + shown.stderr
-
-
 def test_the_size_of_a_published_logit_store() -> None:
     shown = pdforge("plan", "pd_star", "-n", "8", "--set", "data.corpus={kind: python-stdlib}")
     assert shown.returncode == 0, shown.stderr
@@ -149,11 +144,3 @@ def test_a_damaged_plan_is_named(plans: MakePlans, tmp_path: Path) -> None:
     shown = pdforge("report", plan.directory, "--root", str(tmp_path / "runs"))
     assert shown.returncode == 2
     assert "plan.json is damaged" in shown.stderr.replace("\n", " ")
-
-
-def test_compile_writes_no_job_that_would_not_do_what_it_says(recipe: Path, tmp_path: Path) -> None:
-    out = tmp_path / "jobs"
-    shown = pdforge("compile", str(recipe), "-n", "1", "--out", str(out), "--set", "evaluate={tasks: [{task: piqa}]}")
-    assert shown.returncode == 2
-    assert "this version cannot evaluate the student" in shown.stderr
-    assert not out.exists()

@@ -208,7 +208,7 @@ def test_steps_are_another_way_to_write_tokens(plans: MakePlans) -> None:
     [
         FINETUNE,
         "export={format: huggingface}",
-        "evaluate={tasks: [{task: piqa}]}",
+        "evaluate={}",
     ],
 )
 def test_what_becomes_of_the_student_counts_in_the_run_only(plans: MakePlans, after: str) -> None:

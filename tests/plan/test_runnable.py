@@ -1,4 +1,4 @@
-"""What this version cannot run is refused by name before anything starts; what it can run is not."""
+"""What a machine cannot carry out is refused before anything starts."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ import pytest
 
 from pdforge import environment
 from pdforge.errors import EnvironmentFault, UsageError
-from pdforge.plan.runnable import require_runnable, unsupported
-from tests.plan.conftest import CPU, FINETUNE, MakePlans
+from pdforge.layout import StageDirectory
+from pdforge.plan.runnable import require_runnable, require_tasks
+from tests.plan.conftest import CPU, MakePlans
 
-CANNOT = [
-    ("evaluate={tasks: [{task: piqa}]}", "evaluate the student"),
-]
-
-
-@pytest.mark.parametrize(("override", "words"), CANNOT, ids=[words for _, words in CANNOT])
-def test_what_cannot_run_is_refused_by_name(plans: MakePlans, override: str, words: str) -> None:
-    made = plans(override, "training.tokens=4k")
-    assert unsupported(made[0]).startswith(f"this version cannot {words}")
-    with pytest.raises(UsageError, match="this version cannot") as caught:
-        require_runnable(made)
-    assert caught.value.remedy
+EVALUATE = ("export={}", "evaluate={tasks: [{task: pdforge_python_names}]}")
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        "objective.loss.kind=nll",
-        "objective.loss={kind: mse}",
-        "objective.tail=ghost",
-        "objective.temperature=2",
-        "objective.temperature={kind: adakd_h}",
-        "objective.temperature={kind: normkd}",
-        "objective.token_filter={skip_lowest_entropy: 15%}",
-        "teacher.truncation.top_k=5",
-        "teacher.logits={mode: live}",
-        "export={}",
-        FINETUNE,
-    ],
-)
-def test_what_can_run_is_not_refused(plans: MakePlans, override: str) -> None:
-    assert [unsupported(plan) for plan in plans(override, variants=("lm", "pd"))] == ["", ""]
+def test_tasks_that_are_there_are_not_refused(plans: MakePlans, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    require_tasks(plans(*EVALUATE))
 
 
-def test_without_distillation_the_objective_is_not_read(plans: MakePlans) -> None:
-    [plan] = plans("objective.loss={kind: mse}", "teacher.truncation={kind: sample}", variants=("lm",))
-    assert unsupported(plan) == ""
+def test_tasks_whose_data_cannot_be_had_are_refused(
+    plans: MakePlans, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    (tmp_path / "far.yaml").write_text("task: far\ndataset_path: somebody/data\noutput_type: multiple_choice\n")
+    more = ("evaluate.tasks=[{task: far}, {task: pdforge_python_names, metric: f1}]", f"evaluate.include={tmp_path}")
+    [plan] = plans(*EVALUATE, *more)
+    with pytest.raises(UsageError, match="does not hold somebody/data") as caught:
+        require_tasks([plan])
+    assert "'pdforge_python_names' does not measure 'f1'" in caught.value.message
+    assert "it measures acc" in caught.value.remedy
+    assert "held-out loss needs none" in caught.value.remedy
+    stage = plan.stage("evaluate")
+    assert stage is not None
+    done = StageDirectory(tmp_path / "runs" / stage.directory).done
+    done.parent.mkdir(parents=True)
+    done.write_text("{}")
+    require_tasks([plan])  # what is measured needs nothing any more
+
+
+def test_without_tasks_the_harness_is_not_needed(plans: MakePlans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pdforge.environment.installed", lambda _: None)
+    require_tasks(plans("evaluate={}"))
+    with pytest.raises(EnvironmentFault, match="lm_eval, accelerate, transformers missing"):
+        require_tasks(plans(*EVALUATE))
 
 
 def test_a_tokenizer_from_a_gguf_file_needs_what_reads_it(

@@ -214,8 +214,8 @@ BROKEN = {
     ),
     "same task": (
         "PD142",
-        "piqa with 0 shots is listed before",
-        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: arc}, {task: ¦piqa, shots: 0}]}\nstudent:\n"),
+        "there is a result 'piqa' already",
+        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: arc}, {task: ¦piqa, shots: 4}]}\nstudent:\n"),
     ),
     "mse": ("PD158", "the loss is mse", ("temperature: 1.0", "loss: {kind: ¦mse}")),
     "reverse": ("PD159", "the loss is reverse_kld", ("temperature: 1.0", "loss: {kind: ¦reverse_kld}\n  tail: ghost")),

@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from pdforge.errors import StageFailed
-from pdforge.layout import StageDirectory
+from pdforge.layout import HUGGINGFACE, StageDirectory
 from pdforge.plan.build import make_plans
 from pdforge.plan.model import Plan
 from pdforge.plan.profile import local_profile
@@ -43,7 +43,7 @@ def test_a_run_ends_with_a_model_that_transformers_loads(tiny: TinyRun, tmp_path
     assert stage is not None
     directory = StageDirectory(root / stage.directory)
     found = results(directory)
-    folder = directory.output / export.FOLDER
+    folder = directory.output / HUGGINGFACE
     assert found["largest_difference"] <= export.TOLERANCE
     assert found["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -56,7 +56,7 @@ def test_a_run_ends_with_a_model_that_transformers_loads(tiny: TinyRun, tmp_path
     assert f"{heldout:.4f} nats" in card
     assert "    recipe: tiny" in card
     # nothing half written is left, and a second run has nothing to do
-    assert [path.name for path in directory.output.iterdir()] == [export.FOLDER]
+    assert [path.name for path in directory.output.iterdir()] == [HUGGINGFACE]
 
     job = json.loads(directory.job_json.read_text())
     assert "student" in job
@@ -81,8 +81,8 @@ def test_another_model_is_never_named(tiny: TinyRun, tmp_path, monkeypatch) -> N
     monkeypatch.setattr(export, "_write_weights", damaged)
     with pytest.raises(StageFailed, match="logits differ by"):
         export.run(job, StageDirectory(tmp_path), 0, 1)
-    assert not (tmp_path / "output" / export.FOLDER).exists()
+    assert not (tmp_path / "output" / HUGGINGFACE).exists()
     # the same job, started again, clears what is left and succeeds
     monkeypatch.undo()
     assert export.run(job, StageDirectory(tmp_path), 0, 1)["largest_difference"] <= export.TOLERANCE
-    assert (tmp_path / "output" / export.FOLDER / "model.safetensors").exists()
+    assert (tmp_path / "output" / HUGGINGFACE / "model.safetensors").exists()

@@ -8,9 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pdforge.layout import StageDirectory
+from pdforge.layout import HUGGINGFACE, StageDirectory
 from pdforge.plan.jobs import ExportJob, ModelSource, TrainJob
-from pdforge.stages import export
 from pdforge.stages.entry import read_job
 from pdforge.store.mixture import Mixture
 from pdforge.store.tokens import TokenStore
@@ -64,7 +63,7 @@ def test_the_export_is_the_fine_tuned_student(full: TinyRun) -> None:
     job = read_job(full.stage("pd", "export"))
     assert isinstance(job, ExportJob)
     assert job.student.checkpoint == str(full.stage("pd", "finetune").checkpoints)
-    weights = load_file(full.stage("pd", "export").output / export.FOLDER / "model.safetensors")
+    weights = load_file(full.stage("pd", "export").output / HUGGINGFACE / "model.safetensors")
     model = load(job.student, torch.device("cpu"), torch.float32)
     assert all(torch.equal(weights[name], w.bfloat16()) for name, w in huggingface_weights(model).items())
 

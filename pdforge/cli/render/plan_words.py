@@ -61,8 +61,7 @@ def _stages(page: PlanPage) -> Section:
             said.setdefault(run.logits, []).append(run.label)
     lines += [f"logits of {', '.join(labels)}: {line}" for line, labels in said.items()]
     lines += [f"{run.label} {run.extends}" for run in page.runs if run.extends]
-    warnings = [f"can be planned, not run: {reason}" for reason in page.unsupported]
-    warnings += [f"identities are provisional, and nothing can run here: {reason}" for reason in page.unread]
+    warnings = [f"identities are provisional, and nothing can run here: {reason}" for reason in page.unread]
     return Section(
         "stages", table=Table(columns, tuple(map(_stage, page.stages))), notes=tuple(lines), warnings=tuple(warnings)
     )

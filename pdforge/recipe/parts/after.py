@@ -1,6 +1,6 @@
 """`finetune`, `export`, `evaluate` and `expect`: what becomes of the pre-trained student."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -93,18 +93,56 @@ class EvaluationTask(Model):
     """One task of the Language Model Evaluation Harness."""
 
     task: Text
-    """Its name there: `hellaswag`, `mmlu`."""
+    """Its name there: `hellaswag`, `mmlu`; or the name of one in `include`, or of one that pdforge brings along."""
     shots: Annotated[int, Field(ge=0, le=1000, strict=True)] = 0
     """Solved examples before each question."""
+    name: Text | None = None
+    """What reports and `expect` call it; by default the task's own name."""
+    metric: Text | None = None
+    """What counts of that which it measures, as the harness calls it: `acc_norm`, or with its filter
+    `exact_match,flexible-extract`. By default the first of `acc`, `exact_match`, `acc_norm`, else its first."""
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self.name or self.task
+
+
+_PAPER: tuple[dict[str, Any], ...] = (
+    # the values of the paper's table are those of normalised accuracy for models of such a size
+    {"task": "hellaswag", "metric": "acc_norm"},
+    {"task": "winogrande"},
+    {"task": "piqa"},
+    # our reading of "KBQA": questions about the knowledge base Freebase
+    {"task": "webqs", "name": "kbqa"},
+    # the harness's own has five solved examples a subject
+    {"task": "pdforge_mmlu", "name": "mmlu", "shots": 6},
+    {"task": "pdforge_c3", "name": "c3", "shots": 5},
+    {"task": "ceval-valid", "name": "ceval", "shots": 5},
+    {"task": "gsm8k", "shots": 8},
+)
+SUITES = {"paper": tuple(EvaluationTask.model_construct(**row) for row in _PAPER)}
+"""`paper`: arXiv 2410.16215, section 2.3, with its shots; names are those of its tables in `expect`."""
 
 
 class Evaluate(Model):
-    """Accuracy on downstream tasks, beside the held-out loss that is always measured."""
+    """Calibration and held-out loss of the finished student, and its accuracy on downstream tasks."""
 
-    tasks: Annotated[tuple[EvaluationTask, ...], Field(min_length=1, max_length=1000)]
-    """The tasks."""
-    limit: Count | None = None
+    suite: Literal["paper"] | None = None
+    """Tasks of a publication, before `tasks`: `paper` stands for the eight of arXiv 2410.16215 with its shots."""
+    tasks: Annotated[tuple[EvaluationTask, ...], Field(max_length=1000)] = ()
+    """Further tasks. They are asked of the exported model: `export` writes it."""
+    include: Text | None = None
+    """A folder with task files of one's own, as the harness reads them; paths in them count from the folder."""
+    limit: Annotated[Count, Field(ge=2)] | None = None
     """Examples of a task; by default all."""
+    batch: Count = 8
+    """Examples that the model takes at once."""
+
+    @property
+    def all_tasks(self) -> tuple[EvaluationTask, ...]:
+        """The suite's, then the others."""
+        return (*(SUITES[self.suite] if self.suite else ()), *self.tasks)
 
 
 class Expectation(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
-from pdforge.recipe.models import Recipe
+from pdforge.recipe.models import Evaluate, EvaluationTask, Recipe
 from pdforge.recipe.rules.registry import Finding, rule
 from pdforge.recipe.sizes import parameter_count
 
@@ -25,22 +25,28 @@ def above_chance(recipe: Recipe) -> Iterator[Finding]:
     student = parameter_count(recipe.student.architecture, vocabulary).total
     if student >= _LARGE_ENOUGH:
         return
-    for number, task in enumerate(recipe.evaluate.tasks):
-        if task.task.lower().replace("-", "").startswith(_NEAR_CHANCE):
+    for place, task in _places(recipe.evaluate):
+        if task.task.lower().replace("-", "").removeprefix("pdforge_").startswith(_NEAR_CHANCE):
             yield Finding(
-                f"evaluate.tasks.{number}.task",
-                f"{task.task} is near chance for a student of {student:,} parameters",
+                place,
+                f"{task.label} is near chance for a student of {student:,} parameters",
                 "read its differences as noise, or leave it out",
             )
 
 
-@rule("PD142", Severity.ERROR, "a task is evaluated twice")
+@rule("PD142", Severity.ERROR, "two results of one name")
 def tasks_differ(recipe: Recipe) -> Iterator[Finding]:
-    """Results are reported by task and number of shots: two equal entries would cost twice and show once."""
-    seen: set[tuple[str, int]] = set()
-    for number, task in enumerate(recipe.evaluate.tasks if recipe.evaluate else ()):
-        if (task.task, task.shots) in seen:
-            yield Finding(
-                f"evaluate.tasks.{number}.task", f"{task.task} with {task.shots} shots is listed before", "keep one"
-            )
-        seen.add((task.task, task.shots))
+    """Results are reported, and expected, by the names of tasks: of two equal ones one would be lost. To evaluate a
+    task with several numbers of shots, give each a `name`."""
+    seen = {"heldout_loss", "ece", "average"}
+    for place, task in _places(recipe.evaluate) if recipe.evaluate else ():
+        if task.label in seen:
+            yield Finding(place, f"there is a result {task.label!r} already", "give this one another `name`")
+        seen.add(task.label)
+
+
+def _places(evaluate: Evaluate) -> Iterator[tuple[str, EvaluationTask]]:
+    """Every task, with the field that asks for it."""
+    own = len(evaluate.all_tasks) - len(evaluate.tasks)
+    for number, task in enumerate(evaluate.all_tasks):
+        yield "evaluate.suite" if number < own else f"evaluate.tasks.{number - own}.task", task

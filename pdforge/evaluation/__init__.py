@@ -1,0 +1,1 @@
+"""Downstream tasks by EleutherAI's Language Model Evaluation Harness (`lm-eval`)."""
