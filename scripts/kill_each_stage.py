@@ -3,12 +3,14 @@
     python scripts/kill_each_stage.py recipes/quickstart.yaml --seed 1
 
 SIGKILL goes to the whole process groups of the driver and of the ranks; then the same command is given again. Prints
-the held-out losses of both runs, and ends with 0 when they, and every row of metrics, are the same bits.
+the held-out losses and tasks of both runs, and ends with 0 when all results of every stage, every row of metrics and
+every file of an exported model are the same bits.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -20,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pdforge.layout import StageDirectory
+from pdforge.layout import HUGGINGFACE, StageDirectory
 from pdforge.plan.build import make_plans
 from pdforge.plan.model import Stage, merged_stages
 from pdforge.plan.profile import local_profile
@@ -34,6 +36,7 @@ def main() -> int:
     """The script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
+    parser.add_argument("--variant", default=None, help="only this one; default: all")
     parser.add_argument("--root", type=Path, default=None, help="where both runs go; default: a temporary directory")
     parser.add_argument("--straight", type=Path, default=None, help="root of an undisturbed run to compare with")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -54,7 +57,8 @@ def main() -> int:
 
 def _command(options: argparse.Namespace, root: Path) -> list[str]:
     command = [sys.executable, "-m", "pdforge", "run", options.recipe]
-    return [*command, "--root", str(root), "--processes", str(options.processes)]
+    variant = ["--variant", options.variant] if options.variant else []
+    return [*command, *variant, "--root", str(root), "--processes", str(options.processes)]
 
 
 def _finish(options: argparse.Namespace, root: Path) -> None:
@@ -62,7 +66,8 @@ def _finish(options: argparse.Namespace, root: Path) -> None:
 
 
 def _stages(options: argparse.Namespace, root: Path) -> list[Stage]:
-    return merged_stages(make_plans(load_recipes(options.recipe), local_profile(options.processes), root))
+    loaded = load_recipes(options.recipe, variants=[options.variant] if options.variant else ())
+    return merged_stages(make_plans(loaded, local_profile(options.processes), root))
 
 
 def _kill_in(stage: Stage, options: argparse.Namespace, root: Path, *, after: float) -> None:
@@ -101,17 +106,33 @@ def _progress(directory: StageDirectory) -> str:
 
 
 def _compare(options: argparse.Namespace, straight: Path, killed: Path) -> int:
-    """Print the losses; 0 when all are equal."""
+    """Print what both came to; 0 when all is equal."""
     same = True
-    print(f"\n{'':24}{'straight':>20}{'killed':>20}")
+    print(f"\n{'':32}{'straight':>20}{'killed':>20}")
     for stage in _stages(options, straight):
-        a, b = (_results(root / stage.directory).get("heldout_loss") for root in (straight, killed))
-        if a is None:
-            continue
-        equal = a == b and _rows(straight / stage.directory) == _rows(killed / stage.directory)
-        same = same and equal
-        print(f"{stage.title:24}{a:>20.15f}{b:>20.15f}  {'same bits' if equal else 'DIFFERENT'}")
+        a, b = (_outcome(root / stage.directory) for root in (straight, killed))
+        same = same and a == b
+        print(f"{stage.title:32}{_loss(a)}{_loss(b)}  {'same bits' if a == b else 'DIFFERENT'}")
+        for name, row in a["results"].get("tasks", {}).items():
+            other = b["results"]["tasks"][name]
+            print(f"  {name:30}{row['value']:>20.15f}{other['value']:>20.15f}")
     return 0 if same else 1
+
+
+def _outcome(directory: Path) -> dict[str, Any]:
+    """All that a stage came to, without what depends on the clock or on where it lies."""
+    exported = StageDirectory(directory).output / HUGGINGFACE
+    files = sorted(exported.iterdir()) if exported.is_dir() else []
+    return {
+        "results": {key: value for key, value in _results(directory).items() if key not in ("seconds", "directory")},
+        "rows": _rows(StageDirectory(directory).metrics),
+        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+    }
+
+
+def _loss(outcome: dict[str, Any]) -> str:
+    loss = outcome["results"].get("heldout_loss")
+    return f"{'':20}" if loss is None else f"{loss:>20.15f}"
 
 
 def _results(directory: Path) -> dict[str, Any]:
@@ -119,9 +140,8 @@ def _results(directory: Path) -> dict[str, Any]:
     return found
 
 
-def _rows(directory: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in StageDirectory(directory).metrics.read_text().splitlines()]
-    # what depends on the clock is no result
+def _rows(metrics: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
 
 

@@ -27,7 +27,9 @@ class Calibration:
         confidence = logprobs.amax(-1).double().exp()
         bins = (confidence * BINS).long().clamp_(max=BINS - 1)
         rows = torch.stack([torch.ones_like(confidence), confidence, (logits.argmax(-1) == labels).double()])
-        self._sums += torch.zeros_like(rows[:, :1]).expand(-1, BINS).scatter_add(1, bins.expand(3, -1), rows).cpu()
+        self._sums += (
+            torch.zeros(3, BINS, dtype=rows.dtype, device=rows.device).scatter_add_(1, bins.expand(3, -1), rows).cpu()
+        )
         self.positions += len(labels)
         self.loss -= float(logprobs.gather(-1, labels[:, None]).double().sum())
 

@@ -86,6 +86,9 @@ def work_of(job: Job) -> str:
             }
         case ExportJob():
             part = {"model": _shape(job.student), "dtype": job.dtype}
+        case EvaluateJob():
+            tasks = [task.model_dump(mode="json") for task in job.tasks]
+            part = {"model": _shape(job.student), "tasks": tasks, "limit": job.limit, "batch": job.batch}
     return identity({"kind": job.kind, "device": getattr(job, "device", "cpu"), **part})
 
 

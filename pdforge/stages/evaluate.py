@@ -61,12 +61,12 @@ def run(job: EvaluateJob, directory: StageDirectory, rank: int, ranks: int) -> R
         heartbeat.beat(number + 1)
     _report(directory, len(measures), len(measures), "")
     text, *others = found
-    answers = others.pop(0) if job.conversations else None
+    answers = others.pop(0) if job.conversations else {"positions": 0}
     results = {
         "heldout_loss": text["loss"],
         "ece": text["ece"],
         "next_token_accuracy": text["accuracy"],
-        **({"answer_loss": answers["loss"], "answer_ece": answers["ece"]} if answers else {}),
+        **({"answer_loss": answers["loss"], "answer_ece": answers["ece"]} if answers["positions"] else {}),
         **({"harness": version("lm_eval")} if job.tasks else {}),
         "tasks": {row["name"]: {key: row[key] for key in row if key != "name"} for row in others},
     }
@@ -77,7 +77,7 @@ def run(job: EvaluateJob, directory: StageDirectory, rank: int, ranks: int) -> R
 
 @torch.inference_mode()
 def heldout(job: EvaluateJob, store: str) -> dict[str, Any]:
-    """Loss, accuracy and calibration on the labels of a store's held-out split that carry loss."""
+    """Loss, accuracy and calibration on the labels of a store's held-out split that carry loss; none may."""
     device = torch.device(job.device)
     model = load(job.student, device, torch.float32)
     split = TokenStore.open(store).split("validation")
@@ -91,7 +91,9 @@ def heldout(job: EvaluateJob, store: str) -> dict[str, Any]:
         labels = packed[:, 1:][chosen]
         for states, wanted in zip(torch.split(hidden, rows), torch.split(labels, rows), strict=True):
             sums.add(model.logits(states), wanted)
-    return {"loss": sums.mean_loss, "accuracy": sums.accuracy, "ece": sums.error, "positions": sums.positions}
+    if not sums.positions:
+        return {"positions": 0}
+    return {"positions": sums.positions, "loss": sums.mean_loss, "accuracy": sums.accuracy, "ece": sums.error}
 
 
 class _Tasks:

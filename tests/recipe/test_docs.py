@@ -1,4 +1,4 @@
-"""The recipes of docs/recipes.md and docs/finetune.md are sound, and make the runs that the page says."""
+"""The recipes of recipes.md, finetune.md and evaluate.md in docs are sound, and make the runs that the pages say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from pdforge.plan.build import make_plans
 from pdforge.plan.clusters import find_profile
 from pdforge.recipe.load import LoadedRecipe
+from pdforge.recipe.parts.after import SUITES
 from tests.recipe.sound import load
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -39,3 +40,18 @@ def test_the_example_of_fine_tuning_can_be_planned(tmp_path: Path) -> None:
     assert [plan.label for plan in plans] == ["lm", "pd"]
     for plan in plans:
         assert [stage.kind for stage in plan.stages][-3:] == ["tokenize-conversations", "finetune", "export"]
+
+
+def test_the_example_of_evaluation_can_be_planned(tmp_path: Path) -> None:
+    plans = make_plans(recipes("evaluate.md")["measured"], find_profile("local"), tmp_path)
+    for plan in plans:
+        assert [stage.kind for stage in plan.stages][-2:] == ["export", "evaluate"]
+        [expected] = plan.recipe.expect
+        assert plan.recipe.evaluate is not None
+        assert list(expected.values) == [task.label for task in plan.recipe.evaluate.all_tasks]
+
+
+def test_the_page_lists_the_tasks_of_the_paper() -> None:
+    page = (DOCS / "evaluate.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (\d) \|", page, re.MULTILINE)
+    assert rows == [(task.label, task.task, str(task.shots)) for task in SUITES["paper"]]

@@ -339,7 +339,7 @@ SOUND_NEARBY = {
     "PD145": [("{top_p: 0.95, top_k: 50}", "{top_p: 0.95, top_k: 50}\n  logits: {keep: {top_p: 0.95, top_k: 50}}")],
     "PD140": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:"), (END, END + "  epochs: 1\n")],
     "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
-    "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5}]}\nstudent:\n")],
+    "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5, name: piqa5}]}\nstudent:\n")],
     "PD151": [("temperature: 1.0", "temperature: 4.9")],
     "PD152": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), (ALPHA, "1")],
     "PD153": [("{hidden: 256, ffn: 704, layers: 6,", "{hidden: 256, ffn: 704, layers: 8,")],

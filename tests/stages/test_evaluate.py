@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pdforge.evaluation import harness
 from pdforge.layout import HUGGINGFACE, StageDirectory
 from pdforge.plan.jobs import EvaluateJob
 from pdforge.stages import evaluate, stop
@@ -16,7 +15,7 @@ from tests.stages.conftest import TINY_FULL, TinyRun, pdforge, results
 
 pytestmark = pytest.mark.slow
 
-TASK = "pdforge_python_names"
+ZERO, ONE = "pdforge_python_names", "names, shown one"
 
 
 def test_results(full: TinyRun) -> None:
@@ -25,38 +24,39 @@ def test_results(full: TinyRun) -> None:
     # measured by other code on other batches
     assert found["heldout_loss"] == pytest.approx(finetuned["heldout_loss"], rel=1e-5)
     assert 0 < found["ece"] < 1
-    assert 0 < found["answer_loss"] < 7
-    assert found["tasks"][TASK]["samples"] == 20
-    assert 0 <= found["tasks"][TASK]["value"] <= 1
-    assert found["tasks"][TASK]["stderr"] > 0
+    for name, shots in ((ZERO, 0), (ONE, 1)):
+        row = found["tasks"][name]
+        assert (row["task"], row["shots"], row["samples"]) == (ZERO, shots, 20)
+        assert 0 <= row["value"] <= 1
+        assert row["stderr"] == pytest.approx((row["value"] * (1 - row["value"]) / 19) ** 0.5)
 
 
 def test_report_and_card_show_them(full: TinyRun) -> None:
     found = results(full.stage("pd", "evaluate"))
     card = (full.stage("pd", "export").output / HUGGINGFACE / "README.md").read_text()
-    assert f"| {TASK} | {found['tasks'][TASK]['value']:.4f} ± " in card
+    assert f"| {ONE} | {found['tasks'][ONE]['value']:.4f} ± {found['tasks'][ONE]['stderr']:.4f} (acc, 20 " in card
+    percent = f"{100 * found['tasks'][ONE]['value']:.1f} ± {100 * found['tasks'][ONE]['stderr']:.1f}"
+    assert percent in full.output
     shown = pdforge("report", TINY_FULL, "--variant", "pd", "--root", full.root, "--json").stdout
     [run] = json.loads(shown)["runs"]
-    assert run["metrics"][TASK]["value"] == pytest.approx(100 * found["tasks"][TASK]["value"])
+    assert run["metrics"][ONE]["value"] == pytest.approx(100 * found["tasks"][ONE]["value"])
     assert run["metrics"]["ece"]["value"] == found["ece"]
+    # what the recipe expects of a task stands beside it
+    [row] = json.loads(shown)["comparison"]["expected"]
+    assert (row["metric"], row["ours"]) == (ONE, pytest.approx(100 * found["tasks"][ONE]["value"]))
 
 
 def test_it_goes_on_behind_what_is_measured(full: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped behind its first task, it measures the second alone, and ends with the same bits."""
     job = read_job(full.stage("pd", "evaluate"))
     assert isinstance(job, EvaluateJob)
     job = job.model_copy(update={"output": str(tmp_path / "output")})
-    monkeypatch.setattr(stop, "requested", lambda: len(list(tmp_path.glob("output/*.json"))) == 2)
+    monkeypatch.setattr(stop, "requested", lambda: len(list(tmp_path.glob("output/*.json"))) == 3)
     assert evaluate.run(job, StageDirectory(tmp_path), 0, 1) == "stopped"
     monkeypatch.undo()
-    monkeypatch.setattr(evaluate, "heldout", None)  # measured: must not be called again
-    opened = []
-    monkeypatch.setattr(harness, "open_model", lambda *_, **__: opened.append(1))
-    monkeypatch.setattr(
-        harness.Harness, "score", lambda *_, **__: harness.Score("acc,none", 0.5, 0.1, True, 20, {"acc,none": 0.5})
-    )
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("output/*.json")}
+    assert [json.loads(file.read_text())["name"] for file in sorted(before)][2] == ZERO
     found = evaluate.run(job, StageDirectory(tmp_path), 0, 1)
     assert isinstance(found, dict)
-    straight = results(full.stage("pd", "evaluate"))
-    assert (found["heldout_loss"], found["answer_ece"]) == (straight["heldout_loss"], straight["answer_ece"])
-    assert found["tasks"][TASK]["value"] == 0.5
-    assert opened == [1]
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert {**found, "seconds": 0} == {**results(full.stage("pd", "evaluate")), "seconds": 0}

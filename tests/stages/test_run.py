@@ -20,7 +20,7 @@ from pdforge.stages.entry import read_job
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.inference import load
-from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, pdforge, results, rows, steps, torchrun
+from tests.stages.conftest import ENVIRONMENT, TINY, TINY_FULL, TinyRun, pdforge, results, rows, steps, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -138,15 +138,15 @@ def test_documents_do_not_see_each_other_in_capture(tiny: TinyRun) -> None:
     assert torch.equal(a[:, first:], b[:, first:])
 
 
-def test_killed_once_in_each_stage(tiny: TinyRun, tmp_path) -> None:
-    """SIGKILL of everything in each stage, then the same command: bit-identical losses and metrics."""
+def test_killed_once_in_each_stage(full: TinyRun, tmp_path) -> None:
+    """SIGKILL of everything in each stage, then the same command: bit-identical results, metrics and exported files."""
     script = Path(__file__).parents[2] / "scripts" / "kill_each_stage.py"
-    places = ["--root", str(tmp_path), "--straight", str(tiny.root)]
-    command = [sys.executable, str(script), str(TINY), *places, "--seed", str(random.randrange(1000))]
+    places = ["--root", str(tmp_path), "--straight", str(full.root)]
+    which = [str(TINY_FULL), "--variant", "pd", "--seed", str(random.randrange(1000))]
+    command = [sys.executable, str(script), *which, *places]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("same bits") == 3
-    assert done.stdout.count("killed after") == 5
+    assert done.stdout.count("same bits") == done.stdout.count("killed after") == 8
 
 
 def test_every_stage_is_measured_and_predicts_itself(tiny: TinyRun, tmp_path) -> None:

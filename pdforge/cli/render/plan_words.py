@@ -75,7 +75,7 @@ def _stage(step: Step) -> Row:
             step.title,
             ", ".join(map(str, step.needs)) or "–",
             "" if step.steps is None else f"{step.steps:,}",
-            "–" if step.kind == "export" else count(step.tokens),
+            "–" if step.kind in ("export", "evaluate") else count(step.tokens),
             "" if step.epochs is None else f"{step.epochs:.2f}",
             flops,
             disk(step),
