@@ -39,9 +39,9 @@ def tables(comparison: Comparison, *, every_run: bool = False) -> list[Table]:
 
 
 def summary(comparison: Comparison) -> list[Table]:
-    """What a run ends with: the results and the logit stores."""
+    """What a run ends with: the results, the tasks and the logit stores."""
     stores = _stores(comparison)
-    return [_results(comparison), *([stores] if stores else [])]
+    return [_results(comparison), *_tasks(comparison), *([stores] if stores else [])]
 
 
 def _results(comparison: Comparison) -> Table:
