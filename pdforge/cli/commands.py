@@ -21,6 +21,7 @@ COMMANDS = {
     "schema": "Recipes",
     "diff": "Recipes",
     "plan": "From recipe to job",
+    "tune": "From recipe to job",
     "compile": "From recipe to job",
     "run": "Runs",
     "submit": "Runs",
