@@ -26,7 +26,7 @@ _POINTS = 200
 """Of a curve of losses, at most about as many."""
 
 _SEED = re.compile(r"(^|-)seed-\d+$")
-_WHERE_AND_HOW = {"identity", "title", "output", "processes", "device", "seed"}
+_WHERE_AND_HOW = {"identity", "kin", "title", "output", "processes", "device", "seed"}
 
 
 def gather(plans: Sequence[Plan], root: Path) -> Results:

@@ -7,14 +7,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from pdforge.plan.build import make_plans
+from pdforge.plan.content import written_fingerprint
+from pdforge.plan.profile import local_profile
 from pdforge.recipe.gallery import gallery_names
 from pdforge.recipe.load import load_recipes
 from pdforge.report.compare import Comparison
 from pdforge.report.forms.data import read_results
+from pdforge.report.gather import gather
 from tests.report.made import results, run
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +46,16 @@ def test_findings_are_about_runs_of_the_miniature() -> None:
     names = [name for name in gallery_names() if name.startswith("mini/")]
     variants = {(one.variant or "").removesuffix("-seed-0") for name in names for one in load_recipes(name)}
     assert variants >= set(GROUPS)
+
+
+def test_its_seeds_are_groups_and_its_studies_share_a_baseline(tmp_path: Path) -> None:
+    recipes = [one for name in gallery_names() if name.startswith("mini/") for one in load_recipes(name)]
+    plans = make_plans(recipes, local_profile(processes=1), tmp_path, fingerprint_of=written_fingerprint)
+    comparison = Comparison(gather(plans, tmp_path))
+    assert {len(group.runs) for group in comparison.groups} == {3}
+    assert {group.name for group in comparison.groups} >= set(GROUPS)
+    baselines = Counter(getattr(comparison.baseline(group), "name", "") for group in comparison.groups)
+    assert baselines == {"lm-cosine": len(comparison.groups) - 5, "half-lm": 1, "tenth-lm": 1, "": 3}
 
 
 def test_verdicts_follow_from_difference_and_noise() -> None:
