@@ -232,7 +232,7 @@ def losses(device: torch.device, pairs: int) -> Iterator[dict[str, Any]]:
 
         def both() -> None:
             given = Teacher(**{name: part.clone() for name, part in vars(teacher).items()})
-            run(z, labels, given, alpha, made).total.backward()
+            run(z, labels, [(given, 1.0)], alpha, made).total.backward()
 
         return both
 

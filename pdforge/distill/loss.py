@@ -1,10 +1,14 @@
 """The mixed objective L = (1-α)·L_lm + α·L_kd (arXiv 2410.16215, Eq. 1-3): one softmax for both terms.
 
+Of several teachers L_kd is Σ wᵢ·L_kd,i, each at its own truncation: exact, where a mixture of what they kept would
+count as 0 what one of them cut off. For KLD and NLL without truncation it has the gradient of a mixture's.
+
 The teacher is sparse from end to end: no [N, V] tensor of its probabilities ever exists.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +55,8 @@ class MixedLoss:
 
     Attributes:
         total: scalar, differentiable: Σ (1-α)·L_lm + α·L_kd.
-        sums: [len(PARTS) + 1], detached: the sums of `PARTS`, then the number of taught positions.
+        sums: [sums_of(teachers)], detached: the sums of `PARTS`, then the number of taught positions; of several
+            teachers each position's figures are means by weight, and the sum of each one's own L_kd follows.
     """
 
     total: Tensor
@@ -61,7 +66,7 @@ class MixedLoss:
 def mixed_loss(
     logits: Tensor,
     labels: Tensor,
-    teacher: Teacher,
+    teachers: Sequence[tuple[Teacher, float]],
     alpha: Tensor,
     objective: Objective,
     *,
@@ -72,45 +77,66 @@ def mixed_loss(
     Args:
         logits: [N, V] (or this rank's part of V), float32 or bfloat16; computed in float32.
         labels: int64 [N]; `IGNORE_INDEX` makes a position weigh exactly nothing in both terms.
-        teacher: a position without one weighs nothing in L_kd.
+        teachers: each with the weight wᵢ of its own L_kd,i; a position without one weighs nothing there.
         alpha: 0-dim float tensor on the logits' device. A tensor, so that it may change without recompilation.
         objective: what is minimised.
         shard: given under tensor parallelism.
     """
     labelled = labels != IGNORE_INDEX
-    taught = labelled & teacher.present
-    softening = objective.temperature(teacher)
-    target = make_target(teacher, torch.where(labelled, labels, 0), softening.temperature, objective.tail)
+    inside = torch.where(labelled, labels, 0)
+    softenings = [objective.temperature(teacher) for teacher, _ in teachers]
+    targets = [
+        make_target(teacher, inside, softening.temperature, objective.tail)
+        for (teacher, _), softening in zip(teachers, softenings, strict=True)
+    ]
+    columns, norm = [target.columns for target in targets], softenings[0].student_norm
     wanted = {"outside": objective.divergence.rest, "square": objective.divergence.square}
-    if softening.student_norm is None:
-        student = softened = look_up(logits, target.columns, shard=shard, **wanted)
+    if norm is None:
+        students = softened = look_up(logits, columns, shard=shard, **wanted)
     else:
         # used twice: the two gradients add up in float32
         logits = logits.float()
-        own = spread(logits, shard).mul(softening.student_norm).clamp_min(torch.finfo(torch.float32).tiny)
-        student = look_up(logits, target.columns, shard=shard)
-        softened = look_up(logits / own[:, None], target.columns, shard=shard, **wanted)
+        own = spread(logits, shard).mul(norm).clamp_min(torch.finfo(torch.float32).tiny)
+        students = look_up(logits, columns, shard=shard)
+        softened = look_up(logits / own[:, None], columns, shard=shard, **wanted)
 
     # the label's column as a vocabulary of one: torch sums as in its own cross-entropy
     lm = torch.nn.functional.nll_loss(
-        student.logprobs, torch.where(labelled, 0, IGNORE_INDEX), ignore_index=IGNORE_INDEX, reduction="sum"
+        students[0].logprobs, torch.where(labelled, 0, IGNORE_INDEX), ignore_index=IGNORE_INDEX, reduction="sum"
     )
-    kd = torch.where(taught, softening.scale * objective.divergence.value(target, softened), 0.0).sum()
+    parts, watched = [], []
+    for (teacher, weight), softening, target, student, soft in zip(
+        teachers, softenings, targets, students, softened, strict=True
+    ):
+        taught = labelled & teacher.present
+        parts.append(torch.where(taught, softening.scale * objective.divergence.value(target, soft), 0.0).sum())
+        with torch.no_grad():
+            figures = [softening.temperature, teacher.mass, *_comparison(teacher, student)]
+            seen = torch.stack([*figures, torch.ones_like(teacher.mass)])
+            watched.append(weight * torch.where(taught, seen, 0.0).sum(1))
+    kd = torch.stack([weight * part for (_, weight), part in zip(teachers, parts, strict=True)]).sum()
     with torch.no_grad():
-        watched = torch.stack(
-            [softening.temperature, teacher.mass, *_comparison(teacher, student), torch.ones_like(teacher.mass)]
-        )
-        sums = torch.cat([torch.stack([lm, kd]).detach(), torch.where(taught, watched, 0.0).sum(1)])
+        each = [torch.stack(parts)] if len(parts) > 1 else []
+        sums = torch.cat([torch.stack([lm, kd]), torch.stack(watched).sum(0), *each]).detach()
     return MixedLoss(total=(1 - alpha) * lm + alpha * kd, sums=sums)
 
 
 def means(sums: Tensor) -> dict[str, float]:
-    """`PARTS` from the sums of all ranks, the losses already divided by the number of labels."""
-    *parts, taught = sums.tolist()
-    return {
+    """`PARTS` from the sums of all ranks, the losses already divided by the number of labels; of several teachers also
+    the loss of each, `kd_loss_1` and so on.
+    """
+    numbers = sums.tolist()
+    parts, taught, each = numbers[:_TAUGHT], numbers[_TAUGHT], numbers[_TAUGHT + 1 :]
+    found = {
         name: part if name.endswith("_loss") else part / taught if taught else 0.0
         for name, part in zip(PARTS, parts, strict=True)
     }
+    return found | {f"kd_loss_{number}": part for number, part in enumerate(each, start=1)}
+
+
+def sums_of(teachers: int) -> int:
+    """How many numbers `MixedLoss.sums` holds."""
+    return _TAUGHT + 1 + (teachers if teachers > 1 else 0)
 
 
 def _comparison(teacher: Teacher, student: Student) -> tuple[Tensor, Tensor]:

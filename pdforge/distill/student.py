@@ -6,6 +6,7 @@ backward pass of such a sum is the identity and no collective runs backwards.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,37 +51,47 @@ class Student:
 
 def look_up(
     logits: Tensor,
-    columns: Tensor,
+    columns: Sequence[Tensor],
     *,
     outside: bool = False,
     square: bool = False,
     shard: VocabularyShard | None = None,
-) -> Student:
-    """The student's log-probabilities at some columns, and what else is asked for.
+) -> list[Student]:
+    """The student's log-probabilities at some columns, and what else is asked for; one softmax for all that ask.
 
     Args:
         logits: [N, V] (or this rank's part of V), any floating dtype; computed in float32 at least.
-        columns: int64 [N, C], ids of the whole vocabulary; repeats are allowed.
+        columns: of each that asks int64 [N, C], ids of the whole vocabulary; repeats are allowed.
         outside: whether the mass outside the columns is needed.
         square: whether the sum of squared probabilities is needed.
         shard: given under tensor parallelism.
     """
+    widths = [part.shape[1] for part in columns]
+    asked = columns[0] if len(columns) == 1 else torch.cat(list(columns), dim=1)
     held = None
     if shard is None:
-        local, logprobs = _LogSoftmaxAt.apply(logits, columns)
+        local, logprobs = _LogSoftmaxAt.apply(logits, asked)
         zero = torch.zeros_like(logprobs[:, 0])
     else:
         local, zero = _log_softmax(logits, shard)
-        columns = columns - shard.start
-        held = (columns >= 0) & (columns < local.shape[1])
-        columns = torch.where(held, columns, 0)
-        logprobs = torch.where(held, local.gather(1, columns), 0.0)
-    return Student(
-        logprobs=_sum(logprobs, shard) + zero[:, None],
-        outside=_log_outside(local, columns, held, shard) + zero if outside else None,
-        square=_sum((2 * local).exp().sum(1), shard) * (2 * zero).exp() if square else None,
-        largest=_largest(local.detach(), shard),
-    )
+        asked = asked - shard.start
+        held = (asked >= 0) & (asked < local.shape[1])
+        asked = torch.where(held, asked, 0)
+        logprobs = torch.where(held, local.gather(1, asked), 0.0)
+    squares = _sum((2 * local).exp().sum(1), shard) * (2 * zero).exp() if square else None
+    largest = _largest(local.detach(), shard)
+    of_all = _sum(logprobs, shard) + zero[:, None]
+    theirs = [None] * len(widths) if held is None else torch.split(held, widths, dim=1)
+    parts = zip(torch.split(of_all, widths, dim=1), torch.split(asked, widths, dim=1), theirs, strict=True)
+    return [
+        Student(
+            logprobs=own,
+            outside=_log_outside(local, ids, there, shard) + zero if outside else None,
+            square=squares,
+            largest=largest,
+        )
+        for own, ids, there in parts
+    ]
 
 
 def spread(logits: Tensor, shard: VocabularyShard | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from pdforge.plan.batch import split_batch, steps_of
 from pdforge.plan.content import absolute, tokenizer_facts
 from pdforge.plan.estimate import estimate
 from pdforge.plan.extension import extend_runs
+from pdforge.plan.identities import Taught
 from pdforge.plan.initialise import initial_weights
 from pdforge.plan.jobs import (
     InitialWeights,
@@ -86,7 +87,8 @@ class _Builder:
         self.train_sequences = self.recipe.data.train_tokens // self.recipe.data.sequence_length
 
     def plan(self) -> Plan:
-        stages = [self.tokenize, *self.lesson.stages, self.train, *self.after.stages]
+        before = {stage.key: stage for lesson in self.lessons for stage in lesson.stages}
+        stages = [self.tokenize, *before.values(), self.train, *self.after.stages]
         return Plan.model_construct(
             name=self.recipe.recipe,
             variant=self.loaded.variant,
@@ -136,13 +138,13 @@ class _Builder:
         return tasks - tasks % a_node if tasks > a_node else tasks
 
     @cached_property
-    def lesson(self) -> Lesson:
-        """What the student learns of its teacher."""
-        return Lesson(self, student_of(self.recipe))
+    def lessons(self) -> list[Lesson]:
+        """What the student learns of each of its teachers."""
+        return [Lesson(self, pupil) for pupil in student_of(self.recipe)]
 
     @cached_property
     def train(self) -> Stage:
-        recipe, lesson = self.recipe, self.lesson
+        recipe, lessons = self.recipe, self.lessons
         directory = f"{self.directory}/{TRAIN}"
         job = TrainJob.model_construct(
             kind="train",
@@ -161,10 +163,13 @@ class _Builder:
             device=self.profile.device,
             processes=self.profile.processes,
             output=self.output(directory),
-            **lesson.fields,
+            also=tuple(each for lesson in lessons[1:] if (each := lesson.further)),
+            **lessons[0].fields,
         )
-        needs = [self.tokenize, *lesson.needs]
-        return Stage.of(job, directory=directory, needs=needs, processes=self.profile.processes)
+        needs = {stage.key: stage for lesson in lessons for stage in lesson.needs}
+        return Stage.of(
+            job, directory=directory, needs=[self.tokenize, *needs.values()], processes=self.profile.processes
+        )
 
     @cached_property
     def initial(self) -> tuple[InitialWeights, str] | None:
@@ -183,8 +188,9 @@ class _Builder:
             recipe.objective,
             steps=self.steps(recipe.training, "training"),
             tokens=self.tokenize.identity,
-            logits=self.lesson.identity,
-            learnt=self.lesson.learnt,
+            logits=self.lessons[0].identity,
+            learnt=self.lessons[0].learnt,
+            several=self.several([lesson.identity for lesson in self.lessons]),
             initial=self.initial[1] if self.initial else None,
         )
 
@@ -197,10 +203,20 @@ class _Builder:
             recipe.training,
             recipe.objective,
             tokens=self.tokenize.identity,
-            logits=self.lesson.identity_of_any_length,
-            learnt=self.lesson.learnt,
+            logits=self.lessons[0].identity_of_any_length,
+            learnt=self.lessons[0].learnt,
+            several=self.several([lesson.identity_of_any_length for lesson in self.lessons]),
             initial=self.initial[1] if self.initial else None,
         )
+
+    def several(self, logits: Sequence[str | None]) -> list[Taught]:
+        """What names each teacher's distributions, `logits`, with its weight; nothing of a student with one teacher."""
+        if len(self.lessons) == 1 or self.lessons[0].taught is None:
+            return []
+        return [
+            Taught(named or "", lesson.pupil.weight, lesson.learnt)
+            for named, lesson in zip(logits, self.lessons, strict=True)
+        ]
 
     @cached_property
     def after(self) -> AfterTraining:

@@ -175,9 +175,16 @@ def _but_length(recipe: Recipe) -> str:
         recipe.training,
         recipe.objective,
         tokens=identity(data),
-        logits=identity(recipe.teacher.model_dump(mode="json", by_alias=True)) if distils and recipe.teacher else None,
+        logits=_teachers(recipe) if distils else None,
         initial=identity(initialise.model_dump(mode="json")) if initialise else None,
     )
+
+
+def _teachers(recipe: Recipe) -> str | None:
+    """What the recipe says of its teachers."""
+    if recipe.teachers:
+        return identity([teacher.model_dump(mode="json", by_alias=True) for teacher in recipe.teachers])
+    return identity(recipe.teacher.model_dump(mode="json", by_alias=True)) if recipe.teacher else None
 
 
 def _train(plan: Plan) -> TrainJob:

@@ -8,7 +8,7 @@ they are named here: an identity too many costs time, one too few serves a wrong
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -126,6 +126,16 @@ def live_identity(*, teacher: str, truncation: Truncation, precision: str) -> st
     return _stage("live", needs=[teacher], truncation=truncation.model_dump(mode="json"), precision=precision)
 
 
+class Taught(NamedTuple):
+    """One of several teachers of a student."""
+
+    logits: str
+    """Identity of its logit store."""
+    weight: float
+    learnt: Truncation | None
+    """What the student reads of the store, where it holds more."""
+
+
 def train_identity(
     architecture: Architecture,
     training: Training,
@@ -135,15 +145,18 @@ def train_identity(
     tokens: str,
     logits: str | None,
     learnt: Truncation | None = None,
+    several: Sequence[Taught] = (),
     initial: str | None = None,
 ) -> str:
     """Of a student. Where α is 0 at every step, nothing else of the objective matters, and `logits` is None.
 
     `logits` is the identity of the logit store, or of a live teacher's distributions; `learnt` what the student reads
-    of the store, where it holds more; `initial` the identity of the weights to start from.
+    of the store, where it holds more; `several` says both of each teacher where there are several; `initial` the
+    identity of the weights to start from.
     """
     cut = {} if learnt is None else {"learnt": learnt.model_dump(mode="json")}
     start = {} if initial is None else {"initial": initial}
+    many = {"teachers": [_taught(each) for each in several]} if several else {}
     return _stage(
         "train",
         needs=[tokens, *([logits] if logits else [])],
@@ -153,7 +166,13 @@ def train_identity(
         steps=steps,
         **cut,
         **start,
+        **many,
     )
+
+
+def _taught(teacher: Taught) -> dict[str, Any]:
+    learnt = teacher.learnt and teacher.learnt.model_dump(mode="json")
+    return {"logits": teacher.logits, "weight": teacher.weight, "learnt": learnt}
 
 
 def conversations_identity(
@@ -179,6 +198,7 @@ def kin_identity(
     tokens: str,
     logits: str | None,
     learnt: Truncation | None = None,
+    several: Sequence[Taught] = (),
     initial: str | None = None,
 ) -> str:
     """Of all students that are alike but for their length and their schedules: as long as no schedule has had another
@@ -196,6 +216,7 @@ def kin_identity(
         tokens=tokens,
         logits=logits,
         learnt=learnt,
+        several=several,
         initial=initial,
     )
 

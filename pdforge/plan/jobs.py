@@ -134,6 +134,19 @@ class ConversationMix(BaseModel):
     """First of them in the text's token store."""
 
 
+class FurtherTeacher(BaseModel):
+    """One more teacher of a student that has several."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    logits: str
+    """Its logit store."""
+    truncation: Truncation
+    """How its distributions are cut."""
+    weight: float
+    """Of its L_kd."""
+
+
 class OnlineCapture(BaseModel):
     """Distributions that a teacher's training stores as it goes."""
 
@@ -172,6 +185,10 @@ class TrainJob(_Job):
     """Token store."""
     logits: str | None
     """Logit store; None where no step gives it weight, or the teacher is live."""
+    weight: float = 1.0
+    """Of that store's teacher."""
+    also: tuple[FurtherTeacher, ...] = ()
+    """Further teachers, whose distributions are all stored."""
     teacher: ModelSource | HuggingFaceSource | None = None
     """The teacher that runs beside the student; None where its distributions are stored."""
     teacher_precision: Precision | None = None
@@ -191,6 +208,17 @@ class TrainJob(_Job):
     device: Literal["cpu", "cuda"]
     processes: int
     output: str
+
+    @property
+    def stores(self) -> list[str]:
+        """The logit stores that it reads."""
+        return [*([self.logits] if self.logits else []), *(each.logits for each in self.also)]
+
+    @property
+    def learnt(self) -> list[Truncation]:
+        """How the distributions of each store are cut."""
+        first = [self.truncation] if self.logits and self.truncation else []
+        return [*first, *(each.truncation for each in self.also)]
 
 
 class CaptureJob(_Job):

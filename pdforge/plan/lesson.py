@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pdforge.errors import UsageError
 from pdforge.layout import StageDirectory
 from pdforge.plan import identities
-from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, OnlineCapture, Precision, TrainJob
+from pdforge.plan.jobs import (
+    CaptureJob,
+    FurtherTeacher,
+    HuggingFaceSource,
+    ModelSource,
+    OnlineCapture,
+    Precision,
+    TrainJob,
+)
 from pdforge.plan.model import Stage, shared_directory
 from pdforge.plan.teacher import (
     huggingface_teacher,
@@ -68,11 +76,24 @@ class Lesson:
         """Fields of the pupil's `TrainJob` that say what it learns."""
         return {
             "truncation": self.taught.truncation if self.taught else None,
-            "logits": self.run.output(self.capture.directory) if self.capture else None,
+            "logits": self.store,
+            "weight": self.pupil.weight,
             "teacher": self.live.source if self.live else None,
             "teacher_precision": self.live.precision if self.live else None,
             "first_sample": self.first_sample,
         }
+
+    @property
+    def further(self) -> FurtherTeacher | None:
+        """The same of a pupil's further teacher; None where nothing is learnt of it."""
+        if self.store is None or self.taught is None:
+            return None
+        return FurtherTeacher(logits=self.store, truncation=self.taught.truncation, weight=self.pupil.weight)
+
+    @property
+    def store(self) -> str | None:
+        """The logit store; None where nothing is stored."""
+        return self.run.output(self.capture.directory) if self.capture else None
 
     @property
     def identity(self) -> str | None:
@@ -119,7 +140,7 @@ class Lesson:
     @property
     def place(self) -> str:
         """Path of the teacher's model in the recipe."""
-        return f"{self.pupil.path}teacher.model"
+        return self.pupil.field("teacher.model")
 
     @cached_property
     def teacher(self) -> Stage | None:
@@ -143,7 +164,7 @@ class Lesson:
         job = TrainJob.model_construct(
             kind="pretrain-teacher",
             identity=identity,
-            title=f"distil {self.name}" if distils else "pretrain teacher",
+            title=f"{'distil' if distils else 'pretrain'} {self.name}",
             place=f"{self.place}.training",
             architecture=model.architecture,
             vocabulary=run.tokenizer.vocabulary,
@@ -163,7 +184,12 @@ class Lesson:
 
     @property
     def name(self) -> str:
-        """What a person calls the teacher: `teacher`, `assistant`, `assistant 2` of two, counted from the top."""
+        """What a person calls the teacher: `teacher`, `assistant`, `assistant 2` of two, counted from the top; of
+        several teachers `teacher 1` and so on.
+        """
+        _, several, number = self.pupil.place.partition("teachers.")
+        if several:
+            return f"teacher {int(number) + 1}"
         return "teacher" if self.depth == 0 else "assistant" if self.depth == 1 else f"assistant {self.depth}"
 
     @cached_property
@@ -210,7 +236,7 @@ class Lesson:
         )
         job = CaptureJob.model_construct(
             identity=identity,
-            title="capture logits" if self.depth == 0 else f"capture logits of {self.name}",
+            title="capture logits" if self.name == "teacher" else f"capture logits of {self.name}",
             teacher=source,
             teacher_identity=source_identity,
             tokens=run.output(run.tokenize.directory),

@@ -155,8 +155,8 @@ class _Context:
         if not isinstance(job, TrainJob | CaptureJob) or not tokens or not duration or not duration.seconds:
             return None
         read = float(tokens * self.token_width)
-        if isinstance(job, TrainJob) and job.logits is not None:
-            store = self.stores.get(job.logits)
+        for name in job.stores if isinstance(job, TrainJob) else ():
+            store = self.stores.get(name)
             if store is None or store.bytes is None:
                 return None
             read += store.bytes / store.positions * tokens

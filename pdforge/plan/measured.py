@@ -70,6 +70,7 @@ def work_of(job: Job) -> str:
                 ),
                 "objective": job.objective.model_dump(mode="json", include={"loss", "tail"}) if job.objective else None,
                 "truncation": job.truncation.model_dump(mode="json") if job.truncation and job.logits else None,
+                **({"also": [each.truncation.model_dump(mode="json") for each in job.also]} if job.also else {}),
                 "beside": _shape(job.teacher) if job.teacher else None,
                 "model": [job.architecture.model_dump(mode="json"), job.vocabulary, job.sequence_length],
             }

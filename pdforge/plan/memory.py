@@ -308,9 +308,10 @@ class _Trained:
             shape = job.teacher.architecture
             dtype = getattr(job.teacher, "dtype", job.training.precision)
             return BYTES[dtype] * parameter_count(shape, self.vocabulary).total if shape else 0
-        if job.logits is None or job.truncation is None:
+        if not job.stores:
             return 0
-        entries = min(kept(job.truncation)[1], self.vocabulary)
+        # each teacher's entries are padded to those of the one with most
+        entries = len(job.stores) * min(max(kept(each)[1] for each in job.learnt), self.vocabulary)
         return 2 * 4 * (1 + 2 * entries) * job.training.batch.micro * job.sequence_length
 
 

@@ -132,21 +132,22 @@ class Plan(_Part):
         return next(stage for stage in self.stages if stage.kind == "train")
 
     @property
-    def capture(self) -> Stage | None:
-        """The stage that stores what the student learns; None: nothing is stored of it."""
+    def captures(self) -> list[Stage]:
+        """The stages that store what the student learns, one for each teacher; none where nothing is stored."""
         return self._needed(self.training, "capture")
 
     @property
-    def teacher(self) -> Stage | None:
-        """The stage that trains the student's own teacher; None: nothing of it is learnt, or it comes from outside."""
-        return self._needed(self.capture or self.training, "pretrain-teacher")
+    def teachers(self) -> list[Stage]:
+        """The stages that train the student's own teachers; none of those from outside."""
+        needed = [each for by in (*self.captures, self.training) for each in self._needed(by, "pretrain-teacher")]
+        return list({stage.key: stage for stage in needed}.values())
 
     def stage(self, kind: StageKind) -> Stage | None:
         """The first stage of that kind, if the plan has one; of a chain of teachers several are of one kind."""
         return next((stage for stage in self.stages if stage.kind == kind), None)
 
-    def _needed(self, by: Stage, kind: StageKind) -> Stage | None:
-        return next((stage for stage in self.stages if stage.kind == kind and stage.key in by.needs), None)
+    def _needed(self, by: Stage, kind: StageKind) -> list[Stage]:
+        return [stage for stage in self.stages if stage.kind == kind and stage.key in by.needs]
 
     def with_runs_at_once(self, number: int | None) -> Plan:
         """The plan with another `runs_at_once` in its profile; unchanged for None."""

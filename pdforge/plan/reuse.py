@@ -51,34 +51,40 @@ def serves(held: CaptureJob, wanted: CaptureJob) -> str:
 
 def logit_store_line(plan: Plan, root: Path) -> str:
     """Where a run's distributions come from, for people; empty where none are stored."""
-    stage = plan.capture
-    if stage is None:
-        return ""
-    if plan.reuses:
-        return f"reuses store {stage.identity} ({plan.reuses})"
+    captures = plan.captures
+    if plan.reuses and len(captures) == 1:
+        return f"reuses store {captures[0].identity} ({plan.reuses})"
+    lines = [_store_line(plan, stage, root) for stage in captures]
+    several = len(lines) > 1
+    return "; ".join(
+        f"{stage.identity} {line}" if several else line for stage, line in zip(captures, lines, strict=True)
+    )
+
+
+def _store_line(plan: Plan, stage: Stage, root: Path) -> str:
     if StageDirectory(root / stage.directory).done.exists():
-        return f"reuses store {stage.identity} (its own, captured before)"
+        return f"reuses store {stage.identity} ({'captured before' if plan.reuses else 'its own, captured before'})"
     figures = plan.figures.stages[stage.key]
     size = f"about {figures.bytes:,} bytes" if figures.bytes is not None else f"at most {figures.bytes_at_most:,} bytes"
     return f"captures {figures.tokens:,} tokens, {size}"
 
 
 def _sharing(plan: Plan, held: dict[str, Stage], own: dict[str, Stage]) -> Plan:
-    mine, reuses, stages = plan.capture, "", plan.stages
+    mine, reuses, stages = plan.captures, [], plan.stages
     for stage in (each for each in plan.stages if each.kind == "capture"):
         chosen = _serving(stage, held, own)
         if chosen.identity == stage.identity:
             continue
         chosen = chosen.model_copy(update={"needs": stage.needs})
         stages = [_reading(each, stage, chosen) for each in stages]
-        if stage is mine:
-            reuses = serves(_job(chosen), _job(stage))
+        if stage in mine:
+            reuses.append(serves(_job(chosen), _job(stage)))
     if stages is plan.stages:
         return plan
     training = plan.training.job
     assert isinstance(training, TrainJob)
     figures = estimate(plan.recipe, training.vocabulary, stages)
-    return plan.model_copy(update={"stages": stages, "figures": figures, "reuses": reuses})
+    return plan.model_copy(update={"stages": stages, "figures": figures, "reuses": "; ".join(reuses)})
 
 
 def _serving(stage: Stage, held: dict[str, Stage], own: dict[str, Stage]) -> Stage:
@@ -101,9 +107,12 @@ def _reading(each: Stage, old: Stage, new: Stage) -> Stage:
         return new
     if old.key not in each.needs:
         return each
-    assert isinstance(each.job, TrainJob)
-    needs = [new.key if key == old.key else key for key in each.needs]
-    return each.model_copy(update={"needs": needs, "job": each.job.model_copy(update={"logits": _job(new).output})})
+    job, left, reads = each.job, _job(old).output, _job(new).output
+    assert isinstance(job, TrainJob)
+    also = tuple(one.model_copy(update={"logits": reads}) if one.logits == left else one for one in job.also)
+    first = reads if job.logits == left else job.logits
+    needs = list(dict.fromkeys(new.key if key == old.key else key for key in each.needs))
+    return each.model_copy(update={"needs": needs, "job": job.model_copy(update={"logits": first, "also": also})})
 
 
 def _whole_stores(root: Path) -> dict[str, Stage]:

@@ -133,7 +133,7 @@ def online_capture(recipe: Recipe, pupil: Pupil, vocabulary: int) -> OnlineCaptu
     spread = training.parallelism
     if {spread.tensor, spread.pipeline, spread.context} != {1}:
         raise UsageError(
-            f"{pupil.path}teacher.model.training.parallelism: the teacher stores its distributions while it is "
+            f"{pupil.field('teacher.model.training.parallelism')}: the teacher stores its distributions while it is "
             "trained, and a process that holds a part of a model, or of a sequence, sees a part of them",
             remedy="set tensor, pipeline and context to 1, or its logits.mode to offline",
         )

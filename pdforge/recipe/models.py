@@ -86,6 +86,7 @@ from pdforge.recipe.parts.teacher import (
     TopPTopK,
     TorchtitanTeacher,
     Truncation,
+    WeightedTeacher,
 )
 from pdforge.recipe.parts.training import AdamW, Batch, Checkpointing, Parallelism, Training
 from pdforge.recipe.units import Name
@@ -168,6 +169,7 @@ __all__ = [
     "Truncation",
     "WarmupStableDecay",
     "WarmupStableDecayOfRest",
+    "WeightedTeacher",
 ]
 
 
@@ -182,6 +184,8 @@ class Recipe(Model):
     """What is learnt from."""
     teacher: Teacher | None = None
     """Whose distributions are learnt; may be left out where α is 0 throughout."""
+    teachers: Annotated[tuple[WeightedTeacher, ...], Field(max_length=8)] = ()
+    """Several teachers with the student's tokenizer, instead of `teacher`: L_kd is the sum of each one's, by weight."""
     student: Student
     """The model that is pre-trained."""
     objective: Objective = Objective.model_construct()

@@ -14,6 +14,7 @@ from pdforge.launch.records import read_attempt, read_ranks
 from pdforge.launch.status import StageStatus, stage_statuses
 from pdforge.layout import AttemptDirectory, StageDirectory
 from pdforge.plan.curves import curves
+from pdforge.plan.estimate import flops_per_token
 from pdforge.plan.jobs import CaptureJob, TrainJob
 from pdforge.plan.model import Plan, Stage, merged_stages
 from pdforge.recipe.models import Architecture
@@ -75,8 +76,8 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
     stage, directory = plan.training, root / plan.training.directory
     assert isinstance(stage.job, TrainJob)
     result, rows = stage_results(directory) or {}, metric_rows(directory)
-    figures, capture, teacher = plan.figures.stages.get(stage.key), plan.capture, plan.teacher
-    tokens_stage = plan.stage("tokenize")
+    figures, captures = plan.figures.stages.get(stage.key), plan.captures
+    teachers, tokens_stage = plan.teachers or captures, plan.stage("tokenize")
     metrics, before = _metrics(result, rows)
     tokens = result.get("tokens", figures.tokens if figures else None)
     return RunResult(
@@ -92,9 +93,10 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
         tokens=tokens,
         flops_per_token=plan.figures.student.flops_per_token,
         teacher_flops=_teacher_flops(plan, tokens),
-        teacher=(teacher or capture).key if teacher or capture else None,  # type: ignore[union-attr]
+        teacher=teachers[0].key if teachers else None,
         data=tokens_stage.identity if tokens_stage else None,
-        store=capture.identity if capture else None,
+        store=captures[0].identity if captures else None,
+        further_stores=[capture.identity for capture in captures[1:]],
         metrics={**metrics, **_evaluated(plan, root)},
         at_steps=before,
         **_effort(directory, rows, stage),
@@ -128,15 +130,26 @@ def _metrics(
 
 
 def _teacher_flops(plan: Plan, tokens: int | None) -> float | None:
-    """Of one pass of the teacher over what the student reads; what a store holds is computed once."""
-    if is_zero(plan.recipe.objective.alpha) or plan.recipe.teacher is None:
+    """Of one pass of each teacher over what the student reads of it; what a store holds is computed once."""
+    if is_zero(plan.recipe.objective.alpha):
         return 0.0
-    if plan.figures.teacher is None or plan.figures.teacher.flops_per_token is None or tokens is None:
+    length, job = plan.recipe.data.sequence_length, plan.training.job
+    assert isinstance(job, TrainJob)
+    if tokens is None:
         return None
-    capture = plan.capture
-    if capture and isinstance(capture.job, CaptureJob):
-        tokens = min(tokens, capture.job.sequences * plan.recipe.data.sequence_length)
-    return plan.figures.teacher.flops_per_token / 3 * tokens
+    passes = [
+        (capture.job.teacher, min(tokens, capture.job.sequences * length))
+        for capture in plan.captures
+        if isinstance(capture.job, CaptureJob)
+    ]
+    if job.teacher is not None:
+        passes.append((job.teacher, tokens))
+    costs = [_forward(source.architecture, source.vocabulary, length, seen) for source, seen in passes]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
+
+
+def _forward(shape: Architecture | None, vocabulary: int, length: int, tokens: int) -> float | None:
+    return flops_per_token(shape, vocabulary, length) / 3 * tokens if shape else None
 
 
 def _teachers(plans: Sequence[Plan], root: Path) -> list[TeacherResult]:

@@ -70,6 +70,8 @@ class RunResult(_Part):
     """Identity of the token store: only where it is the same are held-out losses of the same text."""
     store: str | None
     """`StoreResult.identity` of the logit store that it reads."""
+    further_stores: list[str] = []
+    """The same of its further teachers."""
     metrics: dict[str, Metric] = {}
     """By name: `heldout_loss`, `ece`, tasks (in percent)."""
     at_steps: dict[int, dict[str, Metric]] = {}

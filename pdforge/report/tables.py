@@ -236,7 +236,7 @@ def _stores(comparison: Comparison) -> Table | None:
             "" if store.kept_mass is None else f"{100 * store.kept_mass:.1f} %",
             "" if store.positions is None else count(store.positions),
             "" if store.bytes is None else size(store.bytes),
-            str(sum(run.store == store.identity for run in comparison.results.runs)),
+            str(sum(store.identity in (run.store, *run.further_stores) for run in comparison.results.runs)),
         )
         for store in comparison.results.stores
     ]

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.tokenizer import BaseTokenizer
@@ -71,9 +72,17 @@ class Pinned(Tensor):
         return super().to(*arguments, **{"non_blocking": True, **options})
 
 
+class Further(NamedTuple):
+    """The logit store of one more teacher."""
+
+    logits: str
+    top_p: float
+    top_k: int
+
+
 class StoreLoader(BaseDataLoader):
     """Yields `({"input", "positions"[, "teacher_ids", "teacher_logprobs"[, "teacher_spread"]]}, labels)`, all [B, L]
-    (ids and log-probabilities: [B, L, K]).
+    (ids and log-probabilities: [B, L, K]; of T teachers [B, L, T·K] and deviations [B, L, T], K that of the largest).
 
     A pass ends after the last of so many samples, which may be the split several times, each time in another order;
     where they do not fill the last batch, rows without labels do, so that every rank makes the same number of steps.
@@ -102,6 +111,8 @@ class StoreLoader(BaseDataLoader):
         """Re-truncation on reading; at most what the store holds."""
         top_k: int = 0
         """Re-truncation on reading, and the fixed number of entries a position."""
+        also: tuple[Further, ...] = ()
+        """Of several teachers those behind the first."""
         multiple: int = 1
         """A pass has a multiple of this many batches on every rank: a pipeline takes several at once."""
         spread: bool = False
@@ -127,15 +138,17 @@ class StoreLoader(BaseDataLoader):
         store = TokenStore.open(config.tokens)
         self._split = _samples_of(config, store)
         self.order = SampleOrder(len(self._split), store.manifest.seed, config.first)
-        self._logits = LogitStore.open(config.logits) if config.logits else None
+        first = [Further(config.logits, config.top_p, config.top_k)] if config.logits else []
+        self._teachers = [(each, LogitStore.open(each.logits)) for each in (*first, *config.also)]
+        self._entries = max((each.top_k for each, _ in self._teachers), default=0)
         self._samples = len(self._split) if config.samples is None else config.samples
         self._consumed = 0
         self._pin = utils.device_type == "cuda"
         self._columns = ([SPREAD] if config.spread else []) + ([ENTROPY] if config.skip_lowest_entropy else [])
-        if self._logits is not None and config.skip_lowest_entropy:
-            start = config.first
+        if config.skip_lowest_entropy:
+            start, part = config.first, config.skip_lowest_entropy
             within = range(start, start + min(QUANTILE_SEQUENCES, self._samples, len(self._split) - start))
-            self._low_entropy = entropy_quantile(self._logits, within, config.skip_lowest_entropy)
+            self._low_entropies = [entropy_quantile(store, within, part) for _, store in self._teachers]
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         stride = self._world * self._batch
@@ -166,18 +179,12 @@ class StoreLoader(BaseDataLoader):
         inputs, labels = packed[:, :-1].contiguous(), packed[:, 1:].contiguous()
         labels[~torch.from_numpy(learnt)] = IGNORE_INDEX
         batch = {"input": inputs, "positions": torch.from_numpy(positions).long()}
-        if self._logits is not None:
-            # the order of a position's entries means nothing to the loss, and the store's own is quicker to read
-            ids, logprobs, _mass, *columns = self._logits.get_batch(
-                present or [0],
-                top_p=self._config.top_p,
-                top_k=self._config.top_k,
-                ordered=False,
-                columns=self._columns,
+        if self._teachers:
+            each = [self._learnt(number, present or [0]) for number in range(len(self._teachers))]
+            joined = (
+                each[0] if len(each) == 1 else [np.concatenate(parts, axis=-1) for parts in zip(*each, strict=True)]
             )
-            if self._config.skip_lowest_entropy:
-                logprobs[columns.pop() <= self._low_entropy] = -np.inf
-            batch |= dict(zip(TEACHER, map(torch.from_numpy, (ids, logprobs, *columns)), strict=False))
+            batch |= dict(zip(TEACHER, map(torch.from_numpy, joined), strict=False))
         if self._config.named:
             batch[SAMPLES] = torch.tensor(present or [0])
         if not present:
@@ -186,6 +193,22 @@ class StoreLoader(BaseDataLoader):
         if self._pin:
             batch, labels = {name: _pinned(part) for name, part in batch.items()}, _pinned(labels)
         return batch, labels
+
+    def _learnt(self, number: int, samples: list[int]) -> list[NDArray[Any]]:
+        """What teacher `number` says of B samples: ids [B, L, K], log-probabilities [B, L, K] and, where it is needed,
+        the standard deviation [B, L], of several teachers [B, L, 1].
+        """
+        teacher, store = self._teachers[number]
+        # the order of a position's entries means nothing to the loss, and the store's own is quicker to read
+        ids, logprobs, _mass, *columns = store.get_batch(
+            samples, top_p=teacher.top_p, top_k=teacher.top_k, ordered=False, columns=self._columns
+        )
+        if self._config.skip_lowest_entropy:
+            logprobs[columns.pop() <= self._low_entropies[number]] = -np.inf
+        if missing := self._entries - teacher.top_k:
+            behind = ((0, 0), (0, 0), (0, missing))
+            ids, logprobs = np.pad(ids, behind), np.pad(logprobs, behind, constant_values=-np.inf)
+        return [ids, logprobs, *(column if len(self._teachers) == 1 else column[..., None] for column in columns)]
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, equal on every rank."""

@@ -15,7 +15,7 @@ from torchtitan.distributed.utils import get_spmd_backend
 
 from pdforge import schedules
 from pdforge.distill.divergence import Divergence, divergence
-from pdforge.distill.loss import PARTS, Objective, mixed_loss
+from pdforge.distill.loss import Objective, mixed_loss, sums_of
 from pdforge.distill.student import VocabularyShard
 from pdforge.distill.teacher import read_teacher
 from pdforge.distill.temperature import WTTM, ByEntropy, BySpread, NormKD, Static, Temperature
@@ -40,10 +40,12 @@ class DistillationLoss(BaseLoss):
         """As the recipe says it."""
         vocabulary: int = 0
         """Size of the whole vocabulary."""
+        weights: tuple[float, ...] = ()
+        """Of each teacher's L_kd, where there are several."""
 
     def __init__(self, config: Config, *, compile_config: CompileConfig | None = None) -> None:
         self._recipe = config.objective
-        self._vocabulary = config.vocabulary
+        self._vocabulary, self._weights = config.vocabulary, config.weights or (1.0,)
         self._loss = mixed_loss
         self._spread = bool(required_columns(config.objective) & {SPREAD})
         self.warmup_calls = 0
@@ -55,7 +57,7 @@ class DistillationLoss(BaseLoss):
         """Put α, τ and the sums on the device, before anything is compiled."""
         self.alpha = torch.zeros((), device=device)
         self.temperature = torch.ones((), device=device)
-        self.sums = torch.zeros(len(PARTS) + 1, device=device)
+        self.sums = torch.zeros(sums_of(len(self._weights)), device=device)
         self._objective = Objective(
             _divergence(self._recipe), self._recipe.tail, _temperature(self._recipe, self.temperature)
         )
@@ -74,7 +76,7 @@ class DistillationLoss(BaseLoss):
 
         Args:
             pred: logits [B, L, V] (this rank's part of V under tensor parallelism).
-            labels: packed int32 [B, L, 1+2K] or [B, L, 2+2K], or plain int64 [B, L].
+            labels: packed int32 (`pack`) [B, L, 1+2K] or [B, L, 2+2K] of one teacher, or plain int64 [B, L].
             global_valid_tokens: number of labels of the step; None for a plain sum.
         """
         if labels.dim() < pred.dim():
@@ -82,11 +84,14 @@ class DistillationLoss(BaseLoss):
             return loss if global_valid_tokens is None else loss / global_valid_tokens, {}
         checking = spmd.is_type_checking()
         with spmd.no_typecheck():
-            plain, ids, logprobs, spread = unpack(labels.flatten(0, 1), spread=self._spread)
+            plain, teachers = unpack(labels.flatten(0, 1), len(self._weights), spread=self._spread)
             result = self._loss(
                 pred.flatten(0, 1),
                 plain,
-                read_teacher(ids, logprobs, self._vocabulary, spread),
+                [
+                    (read_teacher(each.ids, each.logprobs, self._vocabulary, each.spread), weight)
+                    for each, weight in zip(teachers, self._weights, strict=True)
+                ],
                 self.alpha,
                 self._objective,
                 shard=self._shard(),

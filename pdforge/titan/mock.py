@@ -16,16 +16,17 @@ from pdforge.titan.loader import TEACHER, StoreLoader
 def mock_batch(config: StoreLoader.Config, *, sequences: int, length: int) -> tuple[dict[str, Tensor], Tensor]:
     """What a `StoreLoader` of that configuration yields, in shape and dtype: one document of token 0 a sequence.
 
-    The teacher, where the loader reads one, gives all probability to token 0.
+    Each teacher, where the loader reads any, gives all probability to token 0.
     """
     tokens = torch.zeros(sequences, length, dtype=torch.long)
     batch = {"input": tokens, "positions": torch.arange(length).expand(sequences, length).contiguous()}
     if config.logits:
-        logprobs = torch.full((sequences, length, config.top_k), -torch.inf)
-        logprobs[..., 0] = 0.0
+        entries, teachers = max(config.top_k, *(each.top_k for each in config.also), 0), 1 + len(config.also)
+        logprobs = torch.full((sequences, length, teachers * entries), -torch.inf)
+        logprobs[..., ::entries] = 0.0
         teacher = [torch.zeros_like(logprobs, dtype=torch.int32), logprobs]
         if config.spread:
-            teacher.append(torch.ones(sequences, length))
+            teacher.append(torch.ones(sequences, length, teachers).squeeze(-1))
         batch |= dict(zip(TEACHER, teacher, strict=False))
     return batch, torch.zeros_like(tokens)
 

@@ -19,7 +19,7 @@ FORWARD = Case("kld")
 
 def loss_of(z: Tensor, inputs: Inputs, case: Case, alpha: float = ALPHA, rows: slice = slice(None)) -> MixedLoss:
     teacher = read_teacher(inputs.ids[rows], inputs.logprobs[rows], VOCABULARY, inputs.spread[rows])
-    return mixed_loss(z, inputs.labels[rows], teacher, torch.tensor(alpha), objective(case))
+    return mixed_loss(z, inputs.labels[rows], [(teacher, 1.0)], torch.tensor(alpha), objective(case))
 
 
 def run(z: Tensor, inputs: Inputs, case: Case, alpha: float = ALPHA, chunks: int = 1) -> tuple[Tensor, Tensor]:
@@ -209,7 +209,7 @@ def test_gradients_of_what_is_looked_up(outside, square) -> None:
     columns = torch.tensor([[1, 2, 1], [0, 0, 0], [6, 5, 4]])
 
     def parts(z: Tensor) -> tuple[Tensor, ...]:
-        student = look_up(z, columns, outside=outside, square=square)
+        [student] = look_up(z, [columns], outside=outside, square=square)
         return tuple(part for part in (student.logprobs, student.outside, student.square) if part is not None)
 
     assert torch.autograd.gradcheck(parts, z)

@@ -25,7 +25,7 @@ PART = -(-VOCABULARY // RANKS)
 def _loss(z: Tensor, case: Case, shard: VocabularyShard | None) -> list[Tensor]:
     inputs = make()
     z = z.clone().requires_grad_()
-    loss = mixed_loss(z, inputs.labels, inputs.teacher(), torch.tensor(0.7), objective(case), shard=shard)
+    loss = mixed_loss(z, inputs.labels, [(inputs.teacher(), 1.0)], torch.tensor(0.7), objective(case), shard=shard)
     (gradient,) = torch.autograd.grad(loss.total, z)
     return [loss.total.detach(), loss.sums, gradient]
 

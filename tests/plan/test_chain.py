@@ -77,7 +77,7 @@ def test_the_stages_of_a_chain_feed_each_other(plans: MakePlans) -> None:
     assert (helper.job.place, helper.job.truncation) == ("teacher.model.training", first.job.truncation)
     # 15 steps of the assistant, 23 of the student, of 8 sequences
     assert (first.job.sequences, second.job.sequences) == (15 * 8, 23 * 8)
-    assert (plan.capture, plan.teacher) == (second, helper)
+    assert (plan.captures, plan.teachers) == ([second], [helper])
 
 
 def test_a_chain_shares_what_others_have(plans: MakePlans) -> None:
@@ -96,10 +96,9 @@ def test_an_assistant_of_an_assistant(plans: MakePlans) -> None:
         "distil assistant 2",
     ]
     assert [stage.key for stage in plan.stages[:4]] == [stage.key for stage in chain.stages[:4]]
-    assert plan.teacher is not None
     assert isinstance(plan.stages[3].job, TrainJob)
     assert plan.stages[3].job.place == "teacher.model.teacher.model.training"
-    assert plan.teacher.title == "distil assistant 2"
+    assert [stage.title for stage in plan.teachers] == ["distil assistant 2"]
 
 
 AT_ALL = {"pretrain teacher", "capture logits", "distil assistant", "capture logits of assistant", "train pd"}
@@ -139,7 +138,7 @@ def test_an_assistant_that_gives_its_teacher_no_weight_is_a_teacher(plans: MakeP
 def test_a_live_teacher_at_each_end(plans: MakePlans) -> None:
     [plan] = plans(CHAIN, "teacher.logits={mode: live}")
     assert kinds(plan) == ["tokenize", "pretrain-teacher", "capture", "pretrain-teacher", "train"]
-    assert plan.capture is None
+    assert plan.captures == []
     assert plan.training.needs == [plan.stages[0].key, plan.stages[3].key]
     [beside] = plans(CHAIN, "teacher.model.teacher.logits={mode: live}")
     assert kinds(beside) == ["tokenize", "pretrain-teacher", "pretrain-teacher", "capture", "train"]

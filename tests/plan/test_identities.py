@@ -107,6 +107,7 @@ UNCHANGEABLE = {
     *(f"{t}.learning_rate_schedule.schedule" for t in ("training", "teacher.model.training")),
     "objective.alpha.schedule",
     "teacher.model.kind",
+    "teachers",  # instead of `teacher`: tests/plan/test_several.py
     "student.initialise",  # its content counts: tests/plan/test_initialise.py
     "student.extend",  # a way to the same numbers: tests/plan/test_extension.py
     "teacher.truncation.kind",

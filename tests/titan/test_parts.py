@@ -25,11 +25,24 @@ def test_packing_keeps_every_bit(spread) -> None:
     ids = torch.randint(0, 2**24, (1, 3, 7), generator=generator).int()
     logprobs = -torch.rand(1, 3, 7, generator=generator) * 50
     logprobs[0, 1, 3:] = -torch.inf
-    got = unpack(pack(labels, ids, logprobs, spread), spread=spread is not None)
-    assert torch.equal(got[0], labels)
-    assert torch.equal(got[1], ids.long())
-    assert torch.equal(got[2], logprobs)
-    assert got[3] is None if spread is None else torch.equal(got[3], spread)
+    plain, [got] = unpack(pack(labels, ids, logprobs, spread), spread=spread is not None)
+    assert torch.equal(plain, labels)
+    assert torch.equal(got.ids, ids.long())
+    assert torch.equal(got.logprobs, logprobs)
+    assert got.spread is None if spread is None else torch.equal(got.spread, spread)
+
+
+@pytest.mark.parametrize("deviations", [False, True])
+def test_several_teachers_lie_one_behind_the_other(deviations) -> None:
+    labels, ids = torch.tensor([[5, -100, 7]]), torch.arange(3 * 3 * 4).reshape(3, 1, 3, 4)
+    logprobs, spread = -torch.rand(3, 1, 3, 4), torch.rand(1, 3, 3)
+    joined = torch.cat(list(ids), -1), torch.cat(list(logprobs), -1)
+    plain, got = unpack(pack(labels, *joined, spread if deviations else None), 3, spread=deviations)
+    assert torch.equal(plain, labels)
+    for number, each in enumerate(got):
+        assert torch.equal(each.ids, ids[number])
+        assert torch.equal(each.logprobs, logprobs[number])
+        assert torch.equal(each.spread, spread[..., number]) if deviations else each.spread is None
 
 
 @pytest.mark.parametrize("total", [7, 100, 146])

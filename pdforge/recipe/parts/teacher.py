@@ -161,3 +161,10 @@ class Teacher(Model):
     """When its distributions are computed."""
     truncation: Truncation = TopPTopK.model_construct()
     """What of them is learnt, and stored unless `logits.keep` says more."""
+
+
+class WeightedTeacher(Teacher):
+    """One of several teachers of one student."""
+
+    weight: Fraction
+    """Of its L_kd; the weights of all teachers sum to 1."""

@@ -15,6 +15,7 @@ from pdforge.recipe.models import (
     LearningRateWSD,
     LiveLogits,
     NormKD,
+    OfflineLogits,
     Recipe,
     ReverseKLD,
     Sample,
@@ -37,6 +38,30 @@ def teacher_present(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
     teacher be left out."""
     if pupil.teacher is None and pupil.distils:
         yield Finding("objective.alpha", "α is above 0, and there is no teacher", "add a teacher, or set alpha: 0")
+
+
+@rule("PD147", Severity.ERROR, "weights of several teachers")
+def weights_sum_to_one(recipe: Recipe) -> Iterator[Finding]:
+    """L_kd of several teachers is Σ wᵢ·L_kd,i. It is a mean as that of one is, and α weighs it against L_lm as always,
+    where the weights sum to 1. `teacher` is one teacher and `teachers` are several: only one of the two can stand."""
+    weights = [teacher.weight for teacher in recipe.teachers]
+    if recipe.teachers and recipe.teacher is not None:
+        yield Finding("teachers", "there are both teacher and teachers", "teacher: null, or leave teachers out")
+    if weights and abs(sum(weights) - 1) > 1e-6:
+        scaled = ", ".join(f"{weight / sum(weights):.4g}" for weight in weights) if sum(weights) else ""
+        remedy = f"weights {scaled}" if scaled else "weights that sum to 1"
+        yield Finding("teachers.0.weight", f"the weights sum to {sum(weights):.6g}, not to 1", remedy)
+
+
+@rule("PD148", Severity.ERROR, "several teachers that are not all stored beforehand")
+def several_are_stored(recipe: Recipe) -> Iterator[Finding]:
+    """Several teachers' distributions are read side by side, sample by sample: each is captured into a store of its own
+    before the student starts. One that runs live would take the student's memory once more, and one that is captured
+    online has seen the samples of its own last steps only."""
+    for number, teacher in enumerate(recipe.teachers):
+        if not isinstance(teacher.logits, OfflineLogits):
+            mode = teacher.logits.mode
+            yield Finding(f"teachers.{number}.logits.mode", f"mode is {mode}, of several teachers", "mode: offline")
 
 
 @rule("PD151", Severity.WARNING, "very high temperature")

@@ -25,7 +25,7 @@ def _trained(recipe: Recipe, path: str) -> TrainedPart | None:
 
 
 def _teacher(recipe: Recipe, pupil: Pupil) -> TrainedPart | None:
-    return _trained(recipe, f"{pupil.path}teacher.model.training")
+    return _trained(recipe, pupil.field("teacher.model.training"))
 
 
 @rule("PD133", Severity.ERROR, "online distributions of a teacher that is not pre-trained here")

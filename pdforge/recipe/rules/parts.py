@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import NamedTuple
 
-from pdforge.recipe.models import Architecture, DistilledHere, PretrainedHere, Recipe, Training
+from pdforge.recipe.models import Architecture, PretrainedHere, Recipe, Training
 from pdforge.recipe.pupils import Pupil, pupils
 from pdforge.recipe.rules.registry import Check, Finding
 
@@ -21,18 +21,20 @@ def each_pupil(check: Callable[[Recipe, Pupil], Iterator[Finding]]) -> Check:
     def checked(recipe: Recipe) -> Iterator[Finding]:
         for pupil in pupils(recipe):
             for finding in check(recipe, pupil):
-                yield finding._replace(field=f"{pupil.path}{finding.field}")
+                yield finding._replace(field=pupil.field(finding.field))
 
     return checked
 
 
 def architectures(recipe: Recipe) -> Iterator[tuple[str, Architecture]]:
     """Path and shape of each model whose shape is known."""
+    found: dict[str, Architecture] = {}
     for pupil in pupils(recipe):
-        yield pupil.shape, pupil.architecture
+        found[pupil.shape] = pupil.architecture
         model = pupil.teacher.model if pupil.teacher else None
-        if model is not None and not isinstance(model, DistilledHere) and model.architecture is not None:
-            yield f"{pupil.path}teacher.model.architecture", model.architecture
+        if model is not None and model.architecture is not None:
+            found[pupil.field("teacher.model.architecture")] = model.architecture
+    yield from found.items()
 
 
 class TrainedPart(NamedTuple):
@@ -72,12 +74,15 @@ class TrainedPart(NamedTuple):
 def trainings(recipe: Recipe) -> Iterator[TrainedPart]:
     """Each training that the recipe asks for."""
     once, source = recipe.data.train_tokens, "data.train_tokens"
+    found: dict[str, TrainedPart] = {}
     for pupil in pupils(recipe):
-        yield TrainedPart(f"{pupil.path}training", pupil.training, pupil.architecture, once, source)
+        path = f"{pupil.path}training"
+        found.setdefault(path, TrainedPart(path, pupil.training, pupil.architecture, once, source))
         model = pupil.teacher.model if pupil.teacher else None
         if isinstance(model, PretrainedHere):
-            path = f"{pupil.path}teacher.model.training"
-            yield TrainedPart(path, model.training, model.architecture, once, source)
+            path = pupil.field("teacher.model.training")
+            found[path] = TrainedPart(path, model.training, model.architecture, once, source)
+    yield from found.values()
     if recipe.finetune is not None:
         tokens = recipe.finetune.instruction_tokens + (recipe.finetune.text_tokens or 0)
         shape, asked = recipe.student.architecture, "finetune.instruction_tokens"

@@ -71,4 +71,4 @@ def _published(recipe: Recipe) -> Iterator[tuple[str, HuggingFaceTeacher]]:
     """The teachers from outside in Hugging Face's format, with their paths."""
     for pupil, teacher in taught(recipe):
         if isinstance(teacher.model, HuggingFaceTeacher):
-            yield f"{pupil.path}teacher.model", teacher.model
+            yield pupil.field("teacher.model"), teacher.model

@@ -65,6 +65,6 @@ def top_k_within_vocabulary(recipe: Recipe) -> Iterator[Finding]:
         if not isinstance(truncation, TopPTopK) or vocabulary is None or truncation.top_k <= vocabulary:
             continue
         yield Finding(
-            f"{pupil.path}teacher.truncation.top_k",
+            pupil.field("teacher.truncation.top_k"),
             f"top_k is {truncation.top_k}; the vocabulary has {vocabulary} tokens",
         )
