@@ -68,6 +68,8 @@ class ModelSource(BaseModel):
     checkpoint: str
     """The checkpoint folder (with `step-N` below it)."""
     step: int
+    place: str = "teacher.model"
+    """The recipe's field that says so, for messages."""
 
 
 class HuggingFaceSource(BaseModel):
@@ -87,6 +89,8 @@ class HuggingFaceSource(BaseModel):
     """For estimates only."""
     vocabulary: int
     sequence_length: int
+    place: str = "teacher.model"
+    """The recipe's field that says so, for messages."""
 
 
 class InitialWeights(BaseModel):

@@ -275,6 +275,7 @@ class Lesson:
             sequence_length=length,
             checkpoint=str(StageDirectory(run.root / stage.directory).checkpoints),
             step=stage.job.steps,
+            place=self.place,
         )
         return source, stage.identity
 

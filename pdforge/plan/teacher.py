@@ -47,6 +47,7 @@ def torchtitan_teacher(
         sequence_length=sequence_length,
         checkpoint=str(checkpoint.parent),
         step=teacher.step,
+        place=place,
     )
     shape = teacher.architecture.model_dump(mode="json")
     return source, identity({"teacher": "torchtitan", "content": fingerprint_folder(checkpoint), "architecture": shape})
@@ -95,6 +96,7 @@ def huggingface_teacher(
         architecture=teacher.architecture,
         vocabulary=vocabulary,
         sequence_length=sequence_length,
+        place=place,
     )
     return source, identity({"teacher": "huggingface", "dtype": teacher.dtype, **named, **gguf})
 

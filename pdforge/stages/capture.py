@@ -89,7 +89,7 @@ class _Teacher:
         self._job, self._sharded = job, group.mesh is not None
         model = load_teacher(job.teacher, tokens, device, getattr(torch, job.precision), mesh=group.mesh)
         source = job.teacher
-        self.signal = Signal(model, tokens, job.truncation, source.vocabulary, source.sequence_length)
+        self.signal = Signal(model, tokens, job.truncation, source.vocabulary, source.sequence_length, source.place)
 
     def blocks(self, first: int, end: int, *, like: int | None = None) -> Iterator[LogitBlock]:
         """The truncated distributions of samples first … end-1, one block a sequence.

@@ -57,7 +57,7 @@ class LiveTeacher:
         self._config, source = config, config.source
         tokens = TokenStore.open(config.tokens)
         model = load_teacher(source, tokens, device, getattr(torch, config.precision), mesh=mesh)
-        self._signal = Signal(model, tokens, config.truncation, source.vocabulary, source.sequence_length)
+        self._signal = Signal(model, tokens, config.truncation, source.vocabulary, source.sequence_length, source.place)
         self._signal.require_language_model(micro)
         self._columns = ((SPREAD,) if config.spread else ()) + ((ENTROPY,) if config.skip_lowest_entropy else ())
         if config.skip_lowest_entropy:

@@ -22,8 +22,6 @@ from pdforge.teachers.huggingface import HuggingFaceModel
 from pdforge.teachers.tokenizers import require_same_tokenizer, teacher_tokenizer, vocabulary_size
 from pdforge.titan.inference import load
 
-PLACE = "teacher.model"
-
 HELDOUT_POSITIONS = 1 << 15
 """Held-out positions, at most, on which a teacher is measured."""
 
@@ -56,6 +54,7 @@ class Signal:
         truncation: what is kept of its distributions.
         vocabulary: V.
         length: L, of a sequence.
+        place: the teacher's field in the recipe, for messages.
     """
 
     model: Teacher
@@ -63,6 +62,7 @@ class Signal:
     truncation: Truncation
     vocabulary: int
     length: int
+    place: str = "teacher.model"
 
     def of(
         self, inputs: Tensor, labels: Tensor, positions: Tensor, samples: Tensor, columns: tuple[str, ...] = ()
@@ -111,8 +111,8 @@ class Signal:
         if perplexity < NO_LANGUAGE_MODEL * self.vocabulary:
             return loss
         raise StageFailed(
-            f"{PLACE}: its perplexity on held-out text is {perplexity:,.0f}, of {self.vocabulary:,} tokens: it is no "
-            "language model of this text, and nothing was captured",
+            f"{self.place}: its perplexity on held-out text is {perplexity:,.0f}, of {self.vocabulary:,} tokens: "
+            "it is no language model of this text, and nothing was captured",
             remedy="check that its weights are whole, that its tokenizer is the one it was trained with, and its "
             "language",
         )
@@ -141,13 +141,13 @@ def load_teacher(
     """
     if isinstance(source, ModelSource):
         return load(source, device, dtype, mesh=mesh)
-    folder = model_folder(source.path, source.revision, PLACE, gguf=source.gguf_file, code=source.code)
+    folder = model_folder(source.path, source.revision, source.place, gguf=source.gguf_file, code=source.code)
     student = tokens.tokenizer()
-    theirs = teacher_tokenizer(folder, source.gguf_file, PLACE)
-    require_same_tokenizer(theirs, student, _heldout_texts(tokens), PLACE)
+    theirs = teacher_tokenizer(folder, source.gguf_file, source.place)
+    require_same_tokenizer(theirs, student, _heldout_texts(tokens), source.place)
     return HuggingFaceModel(
         folder,
-        place=PLACE,
+        place=source.place,
         device=device,
         dtype=dtype,
         known=vocabulary_size(student),
