@@ -8,13 +8,14 @@ import pytest
 
 from pdforge.cli.render.diff_words import fate, result
 from pdforge.errors import PdforgeError
+from pdforge.launch.graph import dry_run
 from pdforge.plan.jobs import CaptureJob, TrainJob
 from pdforge.plan.make_page import make_page
 from pdforge.plan.model import Plan
 from pdforge.recipe.load import load_recipes
 from pdforge.report.gather import gather
 from pdforge.review.diff import compare
-from tests.plan.conftest import MakePlans
+from tests.plan.conftest import CPU, MakePlans
 
 SHAPE = "architecture: {hidden: 48, ffn: 96, layers: 3, heads: 4}"
 TRAINING = "training: {tokens: 8k, batch: {global: 8, micro: 2}, checkpoint: {every: 10}}"
@@ -155,6 +156,16 @@ def test_the_assistant_reads_what_an_online_teacher_saw(plans: MakePlans) -> Non
     assert isinstance(helper, TrainJob)
     assert isinstance(train, TrainJob)
     assert (helper.first_sample, train.first_sample) == (16, 0)
+
+
+def test_on_slurm_each_job_waits_for_the_one_above(plans: MakePlans, tmp_path: Path) -> None:
+    [plan] = plans(CHAIN, profile=CPU.model_copy(update={"executor": "slurm"}))
+    jobs = [(title, command[-1]) for title, command, _ in dry_run([plan], tmp_path)]
+    assert jobs[3:] == [
+        ("distil assistant", "--dependency=afterok:<tokenize>:<capture logits>"),
+        ("capture logits of assistant", "--dependency=afterok:<tokenize>:<distil assistant>"),
+        ("train pd", "--dependency=afterok:<tokenize>:<capture logits of assistant>"),
+    ]
 
 
 @pytest.mark.parametrize(
