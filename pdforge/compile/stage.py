@@ -63,7 +63,7 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
     warmup, decay, floor = learning_rate_phases(training.learning_rate_schedule, job.steps)
     shard = training.parallelism.data_shard
     live = _live_values(job) if distils and job.teacher else None
-    extra = {"CapturingLoss": job.online, "DistillationLoss": distils, "Further": job.also, "LiveTeacher": live}
+    extra = {"CapturingLoss": job.online, "DistillationLoss": distils, "LiveTeacher": live}
     titan = [
         "DistillTrainer",
         "HeldOutLoss",
@@ -82,7 +82,7 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
         ),
         "distils": distils,
         "kept": kept(job.truncation) if job.truncation else None,
-        "further": [(each.logits, *kept(each.truncation)) for each in job.also],
+        "further": tuple((each.logits, *kept(each.truncation)) for each in job.also),
         "weights": (job.weight, *(each.weight for each in job.also)),
         "spread": objective is not None and SPREAD in required_columns(objective),
         "optimizer": training.optimizer,

@@ -8,7 +8,7 @@ _prepare()
 from pdforge.titan.checkpoints import StageCheckpoints  # noqa: E402
 from pdforge.titan.heldout import HeldOutLoss  # noqa: E402
 from pdforge.titan.live import LiveTeacher  # noqa: E402
-from pdforge.titan.loader import Further, PackedTokens, StoreLoader  # noqa: E402
+from pdforge.titan.loader import PackedTokens, StoreLoader  # noqa: E402
 from pdforge.titan.loss import DistillationLoss  # noqa: E402
 from pdforge.titan.metrics import StageMetrics  # noqa: E402
 from pdforge.titan.models import decoder  # noqa: E402
@@ -19,7 +19,6 @@ __all__ = [
     "CapturingLoss",
     "DistillTrainer",
     "DistillationLoss",
-    "Further",
     "HeldOutLoss",
     "LiveTeacher",
     "PackedTokens",

@@ -150,7 +150,7 @@ def science(config: Trainer.Config) -> str:
             for name in ("seq_len", "global_batch_size", "max_norm", "mixed_precision_param")
         },
         "dataloader": {name: getattr(config.dataloader, name, None) for name in ("split", "top_p", "top_k", "mix")},
-        "also": [(each.top_p, each.top_k) for each in getattr(config.dataloader, "also", ())],
+        "also": [each[1:] for each in getattr(config.dataloader, "also", ())],
     }
     return json.dumps(dict(sorted(_leaves("", parts))))
 

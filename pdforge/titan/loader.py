@@ -72,10 +72,10 @@ class Pinned(Tensor):
         return super().to(*arguments, **{"non_blocking": True, **options})
 
 
-class Further(NamedTuple):
-    """The logit store of one more teacher."""
+class _Read(NamedTuple):
+    """What is read of one teacher."""
 
-    logits: str
+    store: LogitStore
     top_p: float
     top_k: int
 
@@ -111,8 +111,8 @@ class StoreLoader(BaseDataLoader):
         """Re-truncation on reading; at most what the store holds."""
         top_k: int = 0
         """Re-truncation on reading, and the fixed number of entries a position."""
-        also: tuple[Further, ...] = ()
-        """Of several teachers those behind the first."""
+        also: tuple[tuple[str, float, int], ...] = ()
+        """Of several teachers those behind the first: logit store, top-p and top-k."""
         multiple: int = 1
         """A pass has a multiple of this many batches on every rank: a pipeline takes several at once."""
         spread: bool = False
@@ -138,9 +138,9 @@ class StoreLoader(BaseDataLoader):
         store = TokenStore.open(config.tokens)
         self._split = _samples_of(config, store)
         self.order = SampleOrder(len(self._split), store.manifest.seed, config.first)
-        first = [Further(config.logits, config.top_p, config.top_k)] if config.logits else []
-        self._teachers = [(each, LogitStore.open(each.logits)) for each in (*first, *config.also)]
-        self._entries = max((each.top_k for each, _ in self._teachers), default=0)
+        first = [(config.logits, config.top_p, config.top_k)] if config.logits else []
+        self._teachers = [_Read(LogitStore.open(each[0]), *each[1:]) for each in (*first, *config.also)]
+        self._entries = max((each.top_k for each in self._teachers), default=0)
         self._samples = len(self._split) if config.samples is None else config.samples
         self._consumed = 0
         self._pin = utils.device_type == "cuda"
@@ -148,7 +148,7 @@ class StoreLoader(BaseDataLoader):
         if config.skip_lowest_entropy:
             start, part = config.first, config.skip_lowest_entropy
             within = range(start, start + min(QUANTILE_SEQUENCES, self._samples, len(self._split) - start))
-            self._low_entropies = [entropy_quantile(store, within, part) for _, store in self._teachers]
+            self._low_entropies = [entropy_quantile(each.store, within, part) for each in self._teachers]
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         stride = self._world * self._batch
@@ -198,9 +198,9 @@ class StoreLoader(BaseDataLoader):
         """What teacher `number` says of B samples: ids [B, L, K], log-probabilities [B, L, K] and, where it is needed,
         the standard deviation [B, L], of several teachers [B, L, 1].
         """
-        teacher, store = self._teachers[number]
+        teacher = self._teachers[number]
         # the order of a position's entries means nothing to the loss, and the store's own is quicker to read
-        ids, logprobs, _mass, *columns = store.get_batch(
+        ids, logprobs, _mass, *columns = teacher.store.get_batch(
             samples, top_p=teacher.top_p, top_k=teacher.top_k, ordered=False, columns=self._columns
         )
         if self._config.skip_lowest_entropy:

@@ -21,7 +21,7 @@ def mock_batch(config: StoreLoader.Config, *, sequences: int, length: int) -> tu
     tokens = torch.zeros(sequences, length, dtype=torch.long)
     batch = {"input": tokens, "positions": torch.arange(length).expand(sequences, length).contiguous()}
     if config.logits:
-        entries, teachers = max(config.top_k, *(each.top_k for each in config.also), 0), 1 + len(config.also)
+        entries, teachers = max(config.top_k, *(each[2] for each in config.also), 0), 1 + len(config.also)
         logprobs = torch.full((sequences, length, teachers * entries), -torch.inf)
         logprobs[..., ::entries] = 0.0
         teacher = [torch.zeros_like(logprobs, dtype=torch.int32), logprobs]

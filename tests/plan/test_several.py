@@ -106,10 +106,10 @@ def test_the_compiled_job_reads_both(plans: MakePlans, tmp_path: Path) -> None:
     module = write_stage(plan.training, tmp_path / "runs").train_module.read_text()
     first, second = job(plan).stores
     assert f"logits={first!r}" in module.replace('"', "'")
-    assert f"also=(Further({second!r}, 0.9, 30), )" in module.replace('"', "'")
+    assert f"also=(({second!r}, 0.9, 30),)," in module.replace('"', "'")
     assert "weights=(0.7, 0.3)" in module
     [alone] = plans()
-    assert "Further" not in write_stage(alone.training, tmp_path / "other").train_module.read_text()
+    assert "also=" not in write_stage(alone.training, tmp_path / "other").train_module.read_text()
 
 
 def test_figures_count_every_teacher(plans: MakePlans, tmp_path: Path) -> None:
