@@ -73,12 +73,16 @@ def run_command(
     require_runnable(plans)
     # with overrides a run's directory says the same in one word
     selection = [str(storage / plan.directory) for plan in plans] if overrides else [*targets]
-    selection += [] if overrides else [part for name in variant or () for part in ("--variant", name)]
+    if not overrides:
+        selection += [part for name in variant or () for part in ("--variant", name)]
+        selection += [] if cluster == "local" else ["--cluster", cluster]
+        selection += [] if processes is None else ["--processes", str(processes)]
     selection += [] if storage == storage_root() else ["--root", str(storage)]
-    _run(plans, storage, Console(), shlex.join(selection), retry=retry)
+    again = [] if at_once is None else ["--at-once", str(at_once)]
+    _run(plans, storage, Console(), shlex.join(selection), shlex.join([*selection, *again]), retry=retry)
 
 
-def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, retry: bool) -> None:
+def _run(plans: list[Plan], root: Path, console: Console, selection: str, again: str, *, retry: bool) -> None:
     from pdforge.launch.display import Display  # noqa: PLC0415 - as above
     from pdforge.launch.drive import Drive  # noqa: PLC0415
     from pdforge.launch.status import StageStatus  # noqa: PLC0415
@@ -101,7 +105,7 @@ def _run(plans: list[Plan], root: Path, console: Console, selection: str, *, ret
             Drive(plans, root, on_event, stop, retry=retry).run()
     except StopRequested as stopped:
         console.print(f"\n{stopped}.", markup=False)
-        _print_commands(console, {"go on": f"run {selection}", "look": f"status {selection}"})
+        _print_commands(console, {"go on": f"run {again}", "look": f"status {selection}"})
         raise typer.Exit(ExitCode.STOPPED) from stopped
     console.print()
     print_report(plans, root, console)

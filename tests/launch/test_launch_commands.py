@@ -62,12 +62,13 @@ def test_a_failing_rank_is_an_error_with_its_message(folder, counter):
 
 def test_ctrl_c_saves_and_ends_with_75_and_run_goes_on(folder, counter):
     counter(tokens={"steps": 500})
-    process = start(folder, "run", "count.yaml", "-v", "a")
+    process = start(folder, "run", "count.yaml", "-v", "a", "-n", "2", "--at-once", "1")
     assert wait_for(lambda: a_stage_works(folder))
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: everything in the foreground
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 75, output
-    assert "go on  pdforge run count.yaml --variant a" in output
+    assert "go on  pdforge run count.yaml --variant a --processes 2 --at-once 1\n" in output
+    assert "look   pdforge status count.yaml --variant a --processes 2\n" in output
     assert runs(folder)["a"]["stages"][0]["state"] == "stopped"
     counter(tokens={"steps": 500, "delay": 0})
     pdforge(folder, "run", "count.yaml", "-v", "a")
