@@ -20,6 +20,11 @@ ALPHA = "{schedule: wsd, peak: 0.9, warmup: 10%, decay: 1%}"
 STUDENT = "{hidden: 128, ffn: 352, layers: 4, heads: 4, kv_heads: 2}"
 TOKENIZER = "{kind: trained, vocabulary: 2048}"
 END = "tokens: 600k\n"
+EACH = (
+    "model: {kind: pretrain, architecture: {hidden: 128, ffn: 352, layers: 6, heads: 4}, "
+    "training: {batch: {global: 16, micro: 8}, checkpoint: {every: 50}}}"
+)
+"""One of several teachers."""
 
 # (code, what the finding's message must say, and (what stands there, what is planted)…: ¦ marks the finding's place)
 BROKEN = {
@@ -212,6 +217,21 @@ BROKEN = {
         "codec is lossless",
         ("{top_p: 0.95, top_k: 50}", "{kind: sample}\n  logits: {codec: ¦lossless}"),
     ),
+    "weights of teachers": (
+        "PD147",
+        "the weights sum to 0.9, not to 1",
+        ("teacher", "_"),
+        ("student:\n", f"teachers: [{{weight: ¦0.6, {EACH}}}, {{weight: 0.3, {EACH}}}]\nstudent:\n"),
+    ),
+    "live among several": (
+        "PD148",
+        "mode is live, of several teachers",
+        ("teacher", "_"),
+        (
+            "student:\n",
+            f"teachers: [{{weight: 0.7, {EACH}}}, {{weight: 0.3, logits: {{mode: ¦live}}, {EACH}}}]\nstudent:\n",
+        ),
+    ),
     "same task": (
         "PD142",
         "there is a result 'piqa' already",
@@ -340,6 +360,11 @@ SOUND_NEARBY = {
     "PD140": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:"), (END, END + "  epochs: 1\n")],
     "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
     "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5, name: piqa5}]}\nstudent:\n")],
+    "PD147": [
+        ("teacher", "_"),
+        ("student:\n", f"teachers: [{{weight: 0.7, {EACH}}}, {{weight: 30%, {EACH}}}]\nstudent:\n"),
+    ],
+    "PD148": [("  model:", "  logits: {mode: live}\n  model:")],
     "PD151": [("temperature: 1.0", "temperature: 4.9")],
     "PD152": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), (ALPHA, "1")],
     "PD153": [("{hidden: 256, ffn: 704, layers: 6,", "{hidden: 256, ffn: 704, layers: 8,")],
