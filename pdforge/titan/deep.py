@@ -92,6 +92,7 @@ def _as_trial(config: DistillTrainer.Config, folder: Path, fakes: _Fakes) -> Dis
         config,
         model_spec=spec,
         dump_folder=str(folder),
+        teacher=None,
         dataloader=MockLoader.Config(like=config.dataloader),
         validator=dataclasses.replace(config.validator, enable=False),
         checkpoint=dataclasses.replace(config.checkpoint, enable=False, initial_load_path=None),

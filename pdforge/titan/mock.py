@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchtitan.components.dataloader import BaseDataLoader
 
-from pdforge.titan.loader import TEACHER, StoreLoader
+from pdforge.titan.loader import SAMPLES, TEACHER, StoreLoader
 
 
 def mock_batch(config: StoreLoader.Config, *, sequences: int, length: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -28,6 +28,8 @@ def mock_batch(config: StoreLoader.Config, *, sequences: int, length: int) -> tu
         if config.spread:
             teacher.append(torch.ones(sequences, length, teachers).squeeze(-1))
         batch |= dict(zip(TEACHER, teacher, strict=False))
+    if config.named:
+        batch[SAMPLES] = torch.zeros(sequences, dtype=torch.long)
     return batch, torch.zeros_like(tokens)
 
 

@@ -19,6 +19,7 @@ from pdforge import heartbeat
 from pdforge.distill.loss import means
 from pdforge.errors import EnvironmentFault
 from pdforge.layout import StageDirectory
+from pdforge.titan import rehearsal
 from pdforge.titan.checkpoints import StageCheckpoints, require_same_science, science
 from pdforge.titan.guard import FiniteStep, gradient_norms
 from pdforge.titan.heldout import HeldOutLoss
@@ -197,6 +198,8 @@ class DistillTrainer(Trainer):
     def _take_up(self) -> None:
         """Once, when the newest checkpoint is loaded and before the first step."""
         heartbeat.finish("checkpoint load")
+        if self.step < self.config.training.steps and rehearsal.wanted(self.device):
+            rehearsal.rehearse(self)
         self._saved_step = self.step
         if self.checkpointer.extending:
             self._follow_schedule()
