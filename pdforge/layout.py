@@ -26,7 +26,8 @@ TOKENIZER_FILE = "tokenizer.json"
 HUGGINGFACE = "huggingface"
 """The exported model, below its stage's output."""
 TRAIN, FINETUNE, EXPORT, EVALUATE = "train", "finetune", "export", "evaluate"
-"""Stage directories of a run that no other shares, below it."""
+"""Stage directories of a run that no other shares, below it; of the last two any number, `export-<dtype>` and
+`evaluate-<identity>`."""
 
 
 def storage_root(option: str | Path | None = None, profile: str | None = None) -> Path:

@@ -49,11 +49,8 @@ class AfterTraining:
 
     @property
     def contents(self) -> list[str]:
-        """What names the files that the stages read, and the recipe only points at."""
-        return [
-            *([self.conversations.identity] if self.conversations else []),
-            *([self.include] if self.include else []),
-        ]
+        """What names the files that fine-tuning reads, and the recipe only points at."""
+        return [self.conversations.identity] if self.conversations else []
 
     @property
     def stages(self) -> list[Stage]:
@@ -163,7 +160,7 @@ class AfterTraining:
         export = self.recipe.export
         if export is None:
             return None
-        directory = f"{self.run.directory}/{EXPORT}"
+        directory = f"{self.run.directory}/{EXPORT}-{export.dtype}"
         job = ExportJob.model_construct(
             identity=identities.export_identity(export, student=self.student.identity),
             title=f"export {self.run.loaded.variant or self.recipe.recipe}",
@@ -202,14 +199,12 @@ class AfterTraining:
                 "evaluate: tasks are asked of the exported model, and the recipe exports none",
                 remedy="add `export: {}`",
             )
-        directory = f"{self.run.directory}/{EVALUATE}"
+        identity = identities.evaluate_identity(
+            evaluate, student=self.student.identity, export=export.identity if export else None, include=self.include
+        )
+        directory = f"{self.run.directory}/{EVALUATE}-{identity}"
         job = EvaluateJob.model_construct(
-            identity=identities.evaluate_identity(
-                evaluate,
-                student=self.student.identity,
-                export=export.identity if export else None,
-                include=self.include,
-            ),
+            identity=identity,
             title=f"evaluate {self.run.loaded.variant or self.recipe.recipe}",
             student=self._source(),
             tokens=self.run.output(self.run.tokenize.directory),

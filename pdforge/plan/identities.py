@@ -252,16 +252,11 @@ def evaluate_identity(evaluate: Evaluate, *, student: str, export: str | None, i
 
 
 def run_hash(train: str, recipe: Recipe, contents: Sequence[str] = ()) -> str:
-    """Of a run: the student's identity, which holds those of all stages before it, what becomes of the student, and
-    pdforge's own version. `contents` names the files that the stages behind it read.
+    """Of a run: the student's identity, which holds those of all stages before it, its fine-tuning, and pdforge's own
+    version. `contents` names the files that fine-tuning reads. In what forms the student is exported, and what is
+    measured of it, may be decided when it is trained.
     """
-    after = recipe.model_dump(
-        mode="json",
-        by_alias=True,
-        include={"finetune", "export", "evaluate"},
-        exclude={"evaluate": {"include", "batch"}},  # where files lie, and how many examples fit
-        exclude_none=True,
-    )
+    after = recipe.model_dump(mode="json", by_alias=True, include={"finetune"}, exclude_none=True)
     named = {"contents": list(contents)} if contents else {}
     return identity({"run": train, "pdforge": __version__, **after, **named})
 

@@ -205,17 +205,18 @@ def test_steps_are_another_way_to_write_tokens(plans: MakePlans) -> None:
 
 
 @pytest.mark.parametrize(
-    "after",
+    ("after", "named"),
     [
-        FINETUNE,
-        "export={format: huggingface}",
-        "evaluate={}",
+        (FINETUNE, True),
+        ("export={format: huggingface}", False),
+        ("evaluate={}", False),
     ],
 )
-def test_what_becomes_of_the_student_counts_in_the_run_only(plans: MakePlans, after: str) -> None:
+def test_what_becomes_of_the_student_changes_no_stage_before_it(plans: MakePlans, after: str, named: bool) -> None:
+    """A fine-tuned student makes another run; exports and measurements are added to the one there is."""
     [before], [other] = plans(), plans(after)
     assert [stage.identity for stage in before.stages] == [s.identity for s in other.stages][: len(before.stages)]
-    assert before.hash != other.hash
+    assert (before.hash != other.hash) == named
 
 
 def test_a_live_teacher_counts_without_a_logit_store(plans: MakePlans) -> None:
