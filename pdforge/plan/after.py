@@ -194,11 +194,6 @@ class AfterTraining:
         evaluate, export, conversations = self.recipe.evaluate, self.export, self.conversations
         if evaluate is None:
             return None
-        if evaluate.all_tasks and export is None:
-            raise UsageError(
-                "evaluate: tasks are asked of the exported model, and the recipe exports none",
-                remedy="add `export: {}`",
-            )
         identity = identities.evaluate_identity(
             evaluate, student=self.student.identity, export=export.identity if export else None, include=self.include
         )

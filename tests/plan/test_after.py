@@ -181,12 +181,6 @@ def test_without_tasks_nothing_is_exported(plans: MakePlans) -> None:
     assert evaluation(plan).student.checkpoint.endswith(f"{plan.training.directory}/output/checkpoint")
 
 
-def test_tasks_need_an_export(plans: MakePlans) -> None:
-    with pytest.raises(UsageError, match="the recipe exports none") as caught:
-        plans("evaluate={tasks: [{task: piqa}]}")
-    assert "export: {}" in caught.value.remedy
-
-
 def test_content_of_task_files_counts(plans: MakePlans, tmp_path: Path) -> None:
     folder = tmp_path / "tasks"
     override = f"evaluate={{include: {folder}, batch: 4}}"

@@ -28,6 +28,8 @@ def recipe(seed: int) -> Values:
     for name, make in (("finetune", _finetune), ("export", _export), ("evaluate", _evaluate), ("expect", _expect)):
         if draw.random() < 0.3:
             values[name] = make(draw)
+    if "evaluate" in values:
+        values.setdefault("export", {})
     return values
 
 
@@ -165,7 +167,9 @@ def _export(draw: Draw) -> Values:
 
 
 def _evaluate(draw: Draw) -> Values:
-    return {"tasks": [{"task": "piqa"}, {"task": "gsm8k", "shots": 8}], **_some(draw, {"limit": "1k"})}
+    options = _some(draw, {"limit": "1k", "suite": "paper", "batch": 4})
+    own = [{"task": "arc_easy"}, {"task": "gsm8k", "shots": 1, "name": "gsm8k, shown one", "metric": "exact_match"}]
+    return {"tasks": own, **options}
 
 
 def _expect(draw: Draw) -> list[Values]:

@@ -232,10 +232,18 @@ BROKEN = {
             f"teachers: [{{weight: 0.7, {EACH}}}, {{weight: 0.3, logits: {{mode: ¦live}}, {EACH}}}]\nstudent:\n",
         ),
     ),
+    "tasks of nothing": (
+        "PD149",
+        "piqa is asked of the exported model",
+        ("student:\n", "evaluate: {tasks: [{task: ¦piqa}]}\nstudent:\n"),
+    ),
     "same task": (
         "PD142",
         "there is a result 'piqa' already",
-        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: arc}, {task: ¦piqa, shots: 4}]}\nstudent:\n"),
+        (
+            "student:\n",
+            "evaluate: {tasks: [{task: piqa}, {task: arc}, {task: ¦piqa, shots: 4}]}\nexport: {}\nstudent:\n",
+        ),
     ),
     "mse": ("PD158", "the loss is mse", ("temperature: 1.0", "loss: {kind: ¦mse}")),
     "reverse": ("PD159", "the loss is reverse_kld", ("temperature: 1.0", "loss: {kind: ¦reverse_kld}\n  tail: ghost")),
@@ -272,7 +280,7 @@ BROKEN = {
     "near chance": (
         "PD164",
         "mmlu is near chance for a student of",
-        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: ¦mmlu, shots: 6}]}\nstudent:\n"),
+        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: ¦mmlu, shots: 6}]}\nexport: {}\nstudent:\n"),
     ),
     "adaptive": ("PD165", "the temperature is wttm", ("temperature: 1.0", "temperature: {kind: ¦wttm}")),
     "few draws": ("PD166", "only 11 draws", ("{top_p: 0.95, top_k: 50}", "{kind: sample, draws: ¦11}")),
@@ -359,12 +367,15 @@ SOUND_NEARBY = {
     "PD145": [("{top_p: 0.95, top_k: 50}", "{top_p: 0.95, top_k: 50}\n  logits: {keep: {top_p: 0.95, top_k: 50}}")],
     "PD140": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:"), (END, END + "  epochs: 1\n")],
     "PD141": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: a}")],
-    "PD142": [("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5, name: piqa5}]}\nstudent:\n")],
+    "PD142": [
+        ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5, name: piqa5}]}\nexport: {}\nstudent:\n")
+    ],
     "PD147": [
         ("teacher", "_"),
         ("student:\n", f"teachers: [{{weight: 0.7, {EACH}}}, {{weight: 30%, {EACH}}}]\nstudent:\n"),
     ],
     "PD148": [("  model:", "  logits: {mode: live}\n  model:")],
+    "PD149": [("student:\n", "evaluate: {limit: 5}\nstudent:\n")],
     "PD151": [("temperature: 1.0", "temperature: 4.9")],
     "PD152": [("{top_p: 0.95, top_k: 50}", "{kind: sample}"), (ALPHA, "1")],
     "PD153": [("{hidden: 256, ffn: 704, layers: 6,", "{hidden: 256, ffn: 704, layers: 8,")],
@@ -378,7 +389,7 @@ SOUND_NEARBY = {
     "PD161": [("every: 50, keep", "every: 145, keep")],
     "PD162": [("  model:", "  logits: {mode: online, from_step: 200}\n  model:"), ("peak: 0.9", "peak: 0.1")],
     "PD163": [(END, END + "  validate_every: 145\n")],
-    "PD164": [("student:\n", "evaluate: {tasks: [{task: hellaswag}]}\nstudent:\n")],
+    "PD164": [("student:\n", "evaluate: {tasks: [{task: hellaswag}]}\nexport: {}\nstudent:\n")],
     "PD165": [("temperature: 1.0", "temperature: {kind: adakd_sd}")],
     "PD166": [("{top_p: 0.95, top_k: 50}", "{kind: sample, draws: 12}")],
 }
@@ -400,7 +411,7 @@ def test_every_rule_has_a_near_miss() -> None:
 
 def test_a_large_student_may_be_asked_what_it_can_answer() -> None:
     tasks = "evaluate={tasks: [{task: mmlu, shots: 6}]}"
-    small, large, _ = load_recipes("pd_star", overrides=[tasks])
+    small, large, _ = load_recipes("pd_star", overrides=[tasks, "export={}"])
     assert ["PD164" in {d.code for d in each.warnings} for each in (small, large)] == [True, False]
 
 

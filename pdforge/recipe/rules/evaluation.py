@@ -45,6 +45,15 @@ def tasks_differ(recipe: Recipe) -> Iterator[Finding]:
         seen.add(task.label)
 
 
+@rule("PD149", Severity.ERROR, "tasks without an exported model")
+def model_is_exported(recipe: Recipe) -> Iterator[Finding]:
+    """The harness asks its tasks of a model that transformers loads: `export` writes it."""
+    if recipe.evaluate and recipe.export is None:
+        for place, task in _places(recipe.evaluate):
+            yield Finding(place, f"{task.label} is asked of the exported model, and none is exported", "add export: {}")
+            return
+
+
 def _places(evaluate: Evaluate) -> Iterator[tuple[str, EvaluationTask]]:
     """Every task, with the field that asks for it."""
     own = len(evaluate.all_tasks) - len(evaluate.tasks)
