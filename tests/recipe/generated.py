@@ -101,6 +101,9 @@ def _teacher(draw: Draw, *, hub: bool) -> Values:
     model: Values = pretrain
     if hub:
         model = {"kind": "huggingface", "path": "some/model", **_some(draw, {"revision": "0f1c", "dtype": "float32"})}
+    elif draw.random() < 0.2:
+        above = {"model": pretrain, "truncation": {"top_p": 0.9}}
+        model = {**pretrain, "kind": "distilled", "objective": {"alpha": 0.5}, "teacher": above}
     elif draw.random() < 0.3:
         model = {"kind": "torchtitan", "path": "checkpoint", "step": 1, "architecture": _architecture(draw)}
     truncations: list[Values] = [
