@@ -134,7 +134,8 @@ class Plan(_Part):
     @property
     def captures(self) -> list[Stage]:
         """The stages that store what the student learns, one for each teacher; none where nothing is stored."""
-        return self._needed(self.training, "capture")
+        training = self.stage("train")
+        return self._needed(training, "capture") if training else []
 
     @property
     def teachers(self) -> list[Stage]:
