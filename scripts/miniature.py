@@ -1,10 +1,11 @@
 """The page of the miniature: which findings of the paper show in its results, and which do not.
 
-    python scripts/miniature.py runs/miniature/report.json
+    python scripts/miniature.py runs/miniature/report.json ...
 
-Takes what `pdforge report --format json` wrote: keeps it as docs/miniature/results.json, writes what `pdforge report`
-makes of that to docs/miniature/report.md, and the findings into docs/miniature.md. Every row must have two seeds or
-more: a page of parts would look like one of results.
+Takes what `pdforge report --format json` wrote, adds its finished runs to those kept in docs/miniature/results.json,
+writes what `pdforge report` makes of all of them to docs/miniature/report.md, and the findings into docs/miniature.md.
+So the campaign may be run a study at a time, on any day. A finding about a row with fewer than two seeds is not judged:
+the page says that it is not measured.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pdforge.report.compare import Comparison
 from pdforge.report.forms.data import read_results, to_json
 from pdforge.report.forms.markdown import to_markdown
-from pdforge.report.model import HELDOUT, Results
+from pdforge.report.model import HELDOUT, Results, merged
 from pdforge.report.tables import Table, tables
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- written by scripts/miniature.py -->\n\n", "\n<!-- end -->\n"
 SEEDS = 2
-"""Of every row, at least."""
+"""Of a row that is judged, at least."""
+UNMEASURED = "not measured"
 
 
 class Row(NamedTuple):
@@ -136,16 +138,23 @@ FINDINGS = (
 )
 
 
-def incomplete(comparison: Comparison) -> list[str]:
-    """The rows with fewer seeds than a page needs."""
-    return [group.name for group in comparison.groups if len(group.finished) < SEEDS]
+def finished(results: Results) -> Results:
+    """What is kept: runs that came to something."""
+    runs = [run for run in results.runs if HELDOUT in run.metrics]
+    named = {name for run in runs for name in (run.teacher, run.store, *run.further_stores)}
+    return Results(
+        runs=runs,
+        teachers=[one for one in results.teachers if one.key in named],
+        stores=[one for one in results.stores if one.identity in named],
+    )
 
 
 def verdict(results: Results, finding: Finding) -> tuple[str, str, str]:
     """Held-out loss of the better minus that of the worse, nats a token; the band of noise; what of both follows."""
-    comparison = Comparison(results, finding.worse)
-    group = next(group for group in comparison.groups if group.name == finding.better)
-    found = comparison.difference(group, HELDOUT)
+    groups = {group.name: group for group in Comparison(results).groups if len(group.finished) >= SEEDS}
+    if not {finding.better, finding.worse} <= groups.keys():
+        return ("", "", UNMEASURED)
+    found = Comparison(results, finding.worse).difference(groups[finding.better], HELDOUT)
     if found is None or found.band is None:
         raise SystemExit(f"nothing to compare {finding.better} and {finding.worse} by")
     word = "inside the noise" if found.is_noise else "**shows**" if found.value < 0 else "the opposite"
@@ -156,8 +165,12 @@ def findings(results: Results) -> str:
     """The table of findings as markdown, with how many show."""
     rows = [(one.says, one.better, one.worse, _published(one), *verdict(results, one)) for one in FINDINGS]
     columns = ("finding", "better", "worse", "published", "Δ held-out loss", "noise ±", "here")
-    counts = [sum(word in row[-1] for row in rows) for word in ("shows", "noise", "opposite")]
-    note = "Of {} findings {} show, {} lie inside the noise, and of {} the opposite shows.".format(len(rows), *counts)
+    words = ("shows", "noise", "opposite", UNMEASURED)
+    shown, noise, opposite, unmeasured = (sum(word in row[-1] for row in rows) for word in words)
+    note = f"Of {len(rows) - unmeasured} findings {shown} show, {noise} lie inside the noise, "
+    note += f"and of {opposite} the opposite shows."
+    if unmeasured:
+        note += f" {unmeasured} more are not measured yet."
     return to_markdown("", [Table("", columns, tuple(rows))]).removeprefix("# \n\n") + f"\n{note}\n"
 
 
@@ -174,16 +187,14 @@ def report(results: Results) -> str:
     return to_markdown(title, tables(comparison, every_run=True))
 
 
-def main(file: str) -> None:
-    results = read_results(Path(file))
-    comparison = Comparison(results)
-    if lacking := incomplete(comparison):
-        raise SystemExit(f"fewer than {SEEDS} seeds are done of: {', '.join(lacking)}")
+def main(*files: str) -> None:
+    kept = DOCS / "miniature" / "results.json"
+    results = finished(merged([read_results(Path(file)) for file in ([kept] if kept.exists() else []) + list(files)]))
     page = DOCS / "miniature.md"
     head, rest = page.read_text(encoding="utf-8").split(BEGIN)
     _, tail = rest.split(END)
-    (DOCS / "miniature").mkdir(exist_ok=True)
-    (DOCS / "miniature" / "results.json").write_text(to_json(comparison), encoding="utf-8")
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(to_json(Comparison(results)), encoding="utf-8")
     (DOCS / "miniature" / "report.md").write_text(report(results), encoding="utf-8")
     page.write_text(f"{head}{BEGIN}{findings(results)}{END}{tail}", encoding="utf-8")
 

@@ -42,7 +42,7 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="RECIPE|RUN|RESULTS...",
-        help="Recipes, run directories, names of runs below the root; or one file that `--format json` wrote.",
+        help="Recipes, run directories, names of runs below the root, files that `--format json` wrote.",
     ),
 ]
 BaselineOption = Annotated[
@@ -83,6 +83,7 @@ def report_command(
     pdforge report quickstart
     pdforge report mine.yaml --baseline lm --format markdown
     pdforge report mine.yaml --out results/ && pdforge report results/report.json
+    pdforge report mine.yaml elsewhere/report.json
     pdforge report RUN --plan-vs-actual
     ```
     """
@@ -116,14 +117,17 @@ def _read(
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - as above
     from pdforge.report.forms.data import read_results  # noqa: PLC0415
     from pdforge.report.gather import gather  # noqa: PLC0415
+    from pdforge.report.model import merged  # noqa: PLC0415
 
-    if len(sources) == 1 and sources[0].endswith(".json"):
-        results = read_results(Path(sources[0]))
-        return results, None, _title([run.recipe for run in results.runs])
-    storage = root_of(sources, root, cluster)
-    plans = find_targets(sources, storage, cluster=cluster, **selection)
-    names = [plan.name for plan in plans]
-    return gather(plans, storage), report_directory(storage, names), _title(names)
+    parts = [read_results(Path(file)) for file in sources if file.endswith(".json")]
+    folder = None
+    if others := [source for source in sources if not source.endswith(".json")]:
+        storage = root_of(others, root, cluster)
+        plans = find_targets(others, storage, cluster=cluster, **selection)
+        parts.append(gather(plans, storage))
+        folder = report_directory(storage, [plan.name for plan in plans])
+    results = merged(parts) if len(parts) > 1 else parts[0]
+    return results, folder, _title([run.recipe for run in results.runs])
 
 
 def _print_beside(sources: Sequence[str], root: Path | None, cluster: str, *, as_json: bool, **selection: Any) -> None:

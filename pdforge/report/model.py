@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -128,3 +130,26 @@ class Results(_Part):
     runs: list[RunResult]
     teachers: list[TeacherResult] = []
     stores: list[StoreResult] = []
+
+
+def merged(parts: Sequence[Results]) -> Results:
+    """Results of several files as one report's: each run once, by its directory.
+
+    Of a run in several parts the last that has a result counts. Where runs of several recipes have one name, each gets
+    its recipe's in front of it, as in a report of both.
+    """
+    runs: dict[str, RunResult] = {}
+    for run in (run for part in parts for run in part.runs):
+        if run.directory not in runs or HELDOUT in run.metrics:
+            runs[run.directory] = run
+    names = Counter(run.name for run in runs.values())
+    groups = Counter(group for _, group in {(run.recipe, run.group) for run in runs.values()})
+    return Results(
+        runs=[_apart(run, name=names[run.name] > 1, group=groups[run.group] > 1) for run in runs.values()],
+        teachers=list({one.key: one for part in parts for one in part.teachers}.values()),
+        stores=list({one.identity: one for part in parts for one in part.stores}.values()),
+    )
+
+
+def _apart(run: RunResult, **doubled: bool) -> RunResult:
+    return run.model_copy(update={key: f"{run.recipe}-{getattr(run, key)}" for key, is_so in doubled.items() if is_so})

@@ -20,6 +20,7 @@ from pdforge.recipe.load import load_recipes
 from pdforge.report.compare import Comparison
 from pdforge.report.forms.data import read_results
 from pdforge.report.gather import gather
+from pdforge.report.model import StoreResult
 from tests.report.made import results, run
 
 ROOT = Path(__file__).parents[2]
@@ -81,9 +82,24 @@ def test_the_table_counts_its_verdicts() -> None:
     assert written.count("**shows**") == shows
 
 
-def test_a_row_with_one_seed_keeps_the_page_from_being_written(tmp_path: Path) -> None:
-    comparison = Comparison(results(run("lm", 0, 3.0), run("lm", 1, 3.1), run("pd", 0, 2.9), run("pd", 1)))
-    assert miniature.incomplete(comparison) == ["pd"]
+def test_a_row_with_one_seed_is_not_judged() -> None:
+    row = miniature.Row("T1", "x", 1.0)
+    study = results(run("lm", 0, 3.0), run("lm", 1, 3.1), run("pd", 0, 2.9), run("pd", 1), run("kd", 0, 2.8))
+    for better in ("pd", "kd", "absent"):
+        assert miniature.verdict(study, miniature.Finding("", better, "lm", row, row)) == ("", "", "not measured")
+    none = miniature.findings(study)
+    assert none.count("not measured") == len(miniature.FINDINGS) + 1
+    assert (
+        f"Of 0 findings 0 show, 0 lie inside the noise, and of 0 the opposite shows. {len(miniature.FINDINGS)}" in none
+    )
+
+
+def test_what_is_kept_is_finished() -> None:
+    study = results(run("lm", 0, 3.0), run("pd", 0, 2.9, store="s", teacher="t"), run("pd", 1, store="u"))
+    stores = [StoreResult(identity=name, kept_count=1, kept_mass=1, positions=1, bytes=1) for name in ("s", "u")]
+    kept = miniature.finished(study.model_copy(update={"stores": stores}))
+    assert [one.name for one in kept.runs] == ["lm-seed-0", "pd-seed-0"]
+    assert [one.identity for one in kept.stores] == ["s"]
 
 
 def test_the_kept_results_give_the_kept_pages() -> None:

@@ -215,6 +215,18 @@ def test_every_form_can_be_made_again_from_the_json(plans: list[Plan], recipe: P
         assert (out / "again" / name).read_bytes() == (out / name).read_bytes(), name
 
 
+def test_a_file_of_results_beside_runs_that_are_here(plans: list[Plan], recipe: Path, root: Path) -> None:
+    """Each run once, with its result wherever that is."""
+    finish_all(root, plans)
+    there = root.parent / "there.json"
+    there.write_text(report(str(recipe), "--root", str(root), "-n", "1", "-f", "json").stdout)
+    elsewhere = root.parent / "elsewhere"
+    both = report(str(there), str(recipe), "--root", str(elsewhere), "-n", "1", "-f", "json")
+    assert both.returncode == 0, both.stderr
+    runs = json.loads(both.stdout)["runs"]
+    assert [(one["name"], one["state"]) for one in runs] == [("lm", "done"), ("pd", "done")]
+
+
 def test_another_baseline_and_a_name_that_is_none(plans: list[Plan], recipe: Path, root: Path) -> None:
     finish_all(root, plans)
     shown = report(str(recipe), "--root", str(root), "-n", "1", "--baseline", "pd", "-f", "csv")
