@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from pdforge.launch.cause import Cause, Notice, find_cause, find_notices, is_of_hardware, told_by_scheduler
@@ -18,6 +20,11 @@ from pdforge.layout import AttemptDirectory, StageDirectory
 
 _LAST_LINES = 40
 """Of each log that are searched for a cause."""
+
+_ENDED_EARLY = re.compile(r"^srun: error: \S+: task (\d+): .+")
+"""What srun writes of a task that ended badly; the first one before it kills the others."""
+_WITHOUT_A_NAME = ("unknown", "out of memory")
+"""Causes that need not come with a rank."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def failed_attempts(directory: StageDirectory, *, running: bool) -> list[FailedA
     submission = latest_submission(directory)
     shared = submission is not None and submission.array is not None
     found = []
-    for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+    for attempt, following in zip_longest(attempts, attempts[1:]):
         record, ranks = records.get(attempt.number), read_ranks(attempt)
         if following is None and (running or directory.done.exists()):
             continue
@@ -98,27 +105,36 @@ def _describe(
     if guilty and guilty.error and not guilty.error.consequence:
         said = guilty.error.traceback or said
     stacks = {rank.rank: taken for rank in ranks if (taken := read_stacks(attempt, rank.rank))}
-    sign = signs.get(outcome.rank) if outcome.rank is not None else None
     tail = "\n".join([last_lines(outcome.log, _LAST_LINES) if outcome.log else "", *output])
     hosts = dict.fromkeys(rank.process.host for rank in ranks)
     nodes = record.nodes if record and record.nodes else list(hosts)
     cause = find_cause(outcome, ranks, row=row if isinstance(row, dict) else None, notices=notices, log_tail=tail)
+    rank, log = outcome.rank, outcome.log
+    if rank is None and cause.kind in _WITHOUT_A_NAME and (first := _first_to_end(output)):
+        rank, cause = int(first[1]), replace(cause, evidence=f"{cause.evidence}; {first[0]}")
+        log = attempt.rank_log(rank)
+    sign = signs.get(rank) if rank is not None else None
     return FailedAttempt(
         number=attempt.number,
         cause=cause,
         error=outcome.error or "its ranks were told to end, and did",
         remedy=outcome.remedy,
-        rank=outcome.rank,
+        rank=rank,
         step=sign.step if sign else None,
-        traceback=stacks.get(-1 if outcome.rank is None else outcome.rank) or said or (sign.stack if sign else ""),
+        traceback=stacks.get(-1 if rank is None else rank) or said or (sign.stack if sign else ""),
         stacks={**{rank: sign.stack for rank, sign in signs.items()}, **stacks},
         nodes=nodes,
         failed_nodes=_failed_nodes(cause, outcome, ranks, nodes=nodes, row=row, notices=notices),
         started=record.started if record else 0.0,
         ended=_end(record, ranks, signs),
         sacct=row,
-        log=outcome.log,
+        log=log,
     )
+
+
+def _first_to_end(output: list[str]) -> re.Match[str] | None:
+    """The rank that srun saw end first: all may be killed before they can say anything of each other."""
+    return next(filter(None, map(_ENDED_EARLY.match, output)), None)
 
 
 def _failed_nodes(

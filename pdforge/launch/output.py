@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 
 _BEGIN = re.compile(r"^submitit INFO \(([^,)]+),\d+\) - Starting with JobEnvironment", re.MULTILINE)
@@ -24,7 +25,7 @@ def output_of_start(files: Iterable[Path], started: float, starts: Sequence[floa
     for file in files:
         text = file.read_text(encoding="utf-8", errors="replace")
         begins = list(_BEGIN.finditer(text))
-        for begin, following in zip(begins, [*begins[1:], None], strict=True):
+        for begin, following in zip_longest(begins, begins[1:]):
             when = datetime.fromisoformat(begin[1]).timestamp()
             if abs(started - when) == min(abs(one - when) for one in starts):
                 part = text[begin.start() : following.start() if following else None]

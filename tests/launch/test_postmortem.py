@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import tarfile
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -16,14 +17,16 @@ from conftest import pdforge, start, wait_for
 
 from pdforge.launch import stacks
 from pdforge.launch.cause import find_cause, find_notices
+from pdforge.launch.failures import failed_attempts
+from pdforge.launch.hang import read_sign
 from pdforge.launch.outcome import Outcome
 from pdforge.launch.output import output_of_start
 from pdforge.launch.process import ProcessId
-from pdforge.launch.records import RankError, RankRecord
+from pdforge.launch.records import AttemptRecord, RankError, RankRecord, write_attempt, write_rank
 from pdforge.layout import StageDirectory, read_json
 
-LONG = {"steps": 10_000, "delay": 0.1, "fail_rank": 1, "fail_at": 12}
-"""Fails after 1.2 seconds: later than the first sign of life."""
+LONG = {"steps": 10_000, "delay": 0.1, "fail_rank": 1, "fail_at": 12, "seen": True}
+"""Fails when both ranks have left a sign of life at a step."""
 
 
 def failed_run(folder: Path, *options: str) -> Path:
@@ -69,6 +72,13 @@ def test_an_exception_then_the_command_it_gives_goes_on(folder, counter):
     assert again["commands"] == [f"pdforge status {run}"]
 
 
+def test_a_stage_that_never_started_is_no_obstacle(folder, counter):
+    counter(tokens={"fail_rank": 0, "fail_at": 1})
+    run = failed_run(folder)
+    stage = examine(folder, run)
+    assert (stage["title"], len(stage["failed"])) == ("tokenize", 1)
+
+
 def test_what_only_a_person_can_remove(folder, counter):
     counter(train=LONG | {"how": "fault"})
     stage = examine(folder, failed_run(folder, "--processes", "2"))
@@ -92,12 +102,12 @@ def test_a_suspended_rank_is_a_hang_with_its_stack(folder, counter):
     (folder / "clusters.yaml").write_text("here: {processes_per_node: 2, watchdog: {train: 3s}}\n")
     counter(train={"steps": 10_000, "delay": 0.1, "together": True})
     process = start(folder, "run", "count.yaml", "-v", "a", "--cluster", "here")
-    assert wait_for(lambda: list((folder / "runs").glob("count-a-*/train/progress.json")), 40)
+    assert wait_for(lambda: list((folder / "runs").glob("count-a-*/train/progress.json")))
     (run,) = (folder / "runs").glob("count-a-*")
     first = StageDirectory(run / "train").attempt(1)
-    assert wait_for(first.sign(1).exists)
+    assert wait_for(lambda: (sign := read_sign(first, 1)) and sign.step)
     os.kill(read_json(first.rank_record(1))["process"]["pid"], signal.SIGSTOP)
-    process.communicate(timeout=60)
+    process.communicate()
     assert process.returncode == 1
     (attempt,) = examine(folder, run)["failed"]
     assert (attempt["cause"]["kind"], attempt["rank"]) == ("hang", 1)
@@ -117,11 +127,12 @@ def test_a_rank_that_is_alone_and_suspended_is_ended(folder, counter):
     (folder / "clusters.yaml").write_text("here: {processes_per_node: 1, watchdog: {train: 3s}}\n")
     counter(train={"steps": 10_000, "delay": 0.1})
     process = start(folder, "run", "count.yaml", "-v", "a", "--cluster", "here")
-    assert wait_for(lambda: list((folder / "runs").glob("count-a-*/train/attempts/0001/sign0.json")), 60)
+    assert wait_for(lambda: list((folder / "runs").glob("count-a-*/train/progress.json")))
     (run,) = (folder / "runs").glob("count-a-*")
     first = StageDirectory(run / "train").attempt(1)
+    assert wait_for(lambda: (sign := read_sign(first, 0)) and sign.step)
     os.kill(read_json(first.rank_record(0))["process"]["pid"], signal.SIGSTOP)
-    process.communicate(timeout=120)
+    process.communicate()
     assert process.returncode == 1
     (attempt,) = examine(folder, run)["failed"]
     assert (attempt["cause"]["kind"], attempt["rank"]) == ("hang", 0)
@@ -239,3 +250,26 @@ def test_a_start_of_a_job_is_told_from_the_others_in_its_output(tmp_path):
     starts = [when.timestamp() + 1.5 for when in (first, second)]
     assert output_of_start([file], starts[0], starts, lines=1) == ["oom_kill"]
     assert output_of_start([file], starts[1], starts, lines=9)[1:] == ["fine"]
+    file.write_text("srun: error: no rank began\n")
+    assert output_of_start([file], starts[0], starts, lines=9) == []
+
+
+def test_of_ranks_that_were_all_killed_srun_knows_the_first(tmp_path):
+    stage = StageDirectory(tmp_path / "run" / "train")
+    attempt, now = stage.attempt(1), time.time()
+    stage.scheduler.mkdir(parents=True)
+    attempt.path.mkdir(parents=True)
+    how = AttemptRecord(
+        executor="slurm", processes=2, master_address="n1", master_port=1, high_water=0, started=now, job="7"
+    )
+    write_attempt(attempt, how)
+    for number in (0, 1):
+        process = ProcessId.of(os.getpid())
+        write_rank(attempt, RankRecord(rank=number, process=process, state="running", started=now, lost=True))
+    (stage.scheduler / "7_0_log.out").write_text(
+        f"submitit INFO ({datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S},000) - Starting with JobEnvironment()\n"
+        "srun: error: n2: task 1: Killed\nsrun: error: n1: task 0: Killed\n"
+    )
+    (failed,) = failed_attempts(stage, running=False)
+    assert (failed.cause.kind, failed.rank, failed.log) == ("unknown", 1, attempt.rank_log(1))
+    assert failed.cause.evidence.endswith("; srun: error: n2: task 1: Killed")
