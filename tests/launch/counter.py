@@ -1,6 +1,8 @@
 """A stage for tests that keeps the protocol of real ones: counts, checkpoints, can be stopped, writes `done.json` last.
 
-What it does is said by the environment variable COUNTER, JSON: {part of the stage directory's path: options}.
+What it does is said by the environment variable COUNTER, JSON: {part of the stage directory's path: options}. A test
+that needs a stage to be at work while something happens says `hold`, a step and a file: at that step the counter waits
+until the file is there. With `seen` a rank fails only once every rank has told of a step.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from pdforge import evidence, heartbeat
 from pdforge.errors import EnvironmentFault, ExitCode
 from pdforge.launch import task
+from pdforge.launch.hang import read_sign
 from pdforge.layout import StageDirectory, read_json, write_json
 from pdforge.stages import stop
 
@@ -31,6 +34,8 @@ DEFAULTS = {
     "every": 1,
     "together": False,
     "shows": (),
+    "hold": None,
+    "seen": False,
 }
 
 
@@ -61,9 +66,14 @@ def main(path: Path) -> int:
         if stop.requested():
             write_json(checkpoint, step)
             return ExitCode.STOPPED
+        if is_held(what["hold"], step):
+            time.sleep(0.02)
+            continue
         step += 1
         heartbeat.beat(step)
         if rank == what["fail_rank"] and step == what["fail_at"]:
+            while what["seen"] and not all_seen(stage):
+                time.sleep(0.02)
             fail(what["how"])
         time.sleep(what["delay"])
         if what["together"]:
@@ -84,6 +94,11 @@ def main(path: Path) -> int:
     return ExitCode.OK
 
 
+def is_held(hold: tuple[int, str] | None, step: int) -> bool:
+    """Whether a stage that has done a step has to wait there."""
+    return hold is not None and step >= hold[0] and not Path(hold[1]).exists()
+
+
 def tell(folder: Path) -> str:
     """What a trainer would say of its collectives."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +113,12 @@ def wait_for_peers(stage: StageDirectory, rank: int, step: int) -> None:
         file = stage.output / f"at{peer}"
         while not stop.requested() and int((file.exists() and file.read_text()) or 0) < step:
             time.sleep(0.02)
+
+
+def all_seen(stage: StageDirectory) -> bool:
+    """Whether the last sign of life of every rank tells of a step."""
+    signs = (read_sign(stage.all_attempts()[-1], rank) for rank in range(int(os.environ["WORLD_SIZE"])))
+    return all(sign and sign.step for sign in signs)
 
 
 def fail(how: str) -> None:

@@ -141,7 +141,7 @@ def _press_when(switch: StopSwitch, condition, presses: int = 1) -> threading.Th
 
 
 def test_a_stop_is_clean_and_the_next_start_goes_on(root, train, counter):
-    counter(train={"steps": 200, "delay": 0.02, "every": 1000})
+    counter(train={"hold": (1, str(root / "never")), "every": 1000})
     switch = StopSwitch()
     thread = _press_when(switch, train.progress.exists)
     with pytest.raises(StopRequested, match="train a"):
@@ -151,7 +151,7 @@ def test_a_stop_is_clean_and_the_next_start_goes_on(root, train, counter):
     assert [rank.exit_code for rank in read_ranks(train.attempt(1))] == [75, 75]
     assert stage_status(TRAIN, root).state == "stopped"
 
-    counter(train={"steps": 200, "delay": 0})
+    counter()
     drive(root, PLAN).run()
     first, second = starts(train)  # every=1000: only the stop can have saved
     assert first == 0

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 from conftest import HERE, drive, processes_of, starts, wait_for
@@ -58,11 +57,13 @@ def test_after_a_failure_nothing_else_starts_and_what_was_not_run_is_named(root,
 
 
 def test_two_drivers_run_a_shared_stage_once(root, counter):
-    counter(tokens={"steps": 30})
-    first, second = start_driver(root, "a"), start_driver(root, "b")
-    outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), outputs
-    assert all("tokenize running 1" in output for output in outputs), "the second waits for the first one's attempt"
+    counter(tokens={"hold": (1, str(root / "go"))})
+    drivers = [start_driver(root, variant) for variant in "ab"]
+    for driver in drivers:  # the second waits for the first one's attempt
+        assert any("tokenize running 1" in line for line in driver.stdout)
+    (root / "go").touch()
+    outputs = [driver.communicate()[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], outputs
     assert len(stage_of(root, "tokens").all_attempts()) == 1
     assert len(starts(stage_of(root, "tokens"))) == 1
     assert stage_of(root, "count-a").done.exists()
@@ -70,7 +71,7 @@ def test_two_drivers_run_a_shared_stage_once(root, counter):
 
 
 def test_an_attempt_survives_its_driver_and_the_next_one_attaches(root, counter):
-    counter(tokens={"steps": 100})
+    counter(tokens={"hold": (1, str(root / "go"))})
     tokens = stage_of(root, "tokens")
     driver = start_driver(root, "a")
     assert wait_for(tokens.progress.exists)
@@ -78,20 +79,20 @@ def test_an_attempt_survives_its_driver_and_the_next_one_attaches(root, counter)
     driver.communicate()
     assert running_attempt(tokens)
     assert is_locked(tokens)
-    drive(root, plan_of("a")).run()
+    drive(root, plan_of("a"), on_event=lambda _: (root / "go").touch()).run()
     assert len(starts(tokens)) == 1
     assert run_status(plan_of("a"), root).state == "done"
 
 
 def test_who_waits_for_another_drivers_attempt_only_detaches(root, counter):
-    counter(tokens={"steps": 60})
+    counter(tokens={"hold": (1, str(root / "go"))})
     driver = start_driver(root, "a")
     assert wait_for(stage_of(root, "tokens").progress.exists)
     waiting = StopSwitch()
-    threading.Timer(0.3, waiting.press).start()
     with pytest.raises(Detached, match="goes on"):
-        drive(root, plan_of("b"), stop=waiting).run()
-    output = driver.communicate(timeout=60)[0]
+        drive(root, plan_of("b"), stop=waiting, on_event=lambda _: waiting.press()).run()
+    (root / "go").touch()
+    output = driver.communicate()[0]
     assert driver.returncode == 0, output
     assert not stage_of(root, "count-b").all_attempts()
 
@@ -127,14 +128,7 @@ def kill_everything(root, driver):
         except ProcessLookupError:
             continue
     driver.communicate()
-    # what was between fork and its first line is not in the records yet
-    wait_for(lambda: not processes_of(root), 1.5) or [os.kill(pid, signal.SIGKILL) for pid in _pids_of(root)]
-
-
-def _pids_of(root):
-    return [record.controller.pid for stage in merged_stages([plan_of("a")])
-            for attempt in StageDirectory(root / stage.directory).all_attempts()
-            if (record := read_attempt(attempt)) and record.controller and record.controller.is_alive]  # fmt: skip
+    assert wait_for(lambda: not processes_of(root)), "what no record named yet goes on to the end of its stage"
 
 
 def test_a_damaged_record_is_no_obstacle(root):

@@ -45,9 +45,9 @@ def test_of_racing_processes_one_owns_the_stage(tmp_path):
         for racer in racers:
             racer.start()
         for racer in racers:
-            racer.join(30)
+            racer.join(180)
             assert racer.exitcode == 0
-        winner = won.get(timeout=5)
+        winner = won.get(timeout=60)
         assert won.empty()
         assert latest_submission(StageDirectory(path)) is not None
         assert latest_submission(StageDirectory(path)).job == winner

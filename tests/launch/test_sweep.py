@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from conftest import COMMAND_RECIPE, drive, pdforge, starts, wait_for
+from conftest import COMMAND_RECIPE, drive, pdforge, start, starts, wait_for
 from drive_counter import plan_of
 
 from pdforge.errors import StageFailed, UsageError
@@ -51,12 +51,13 @@ def test_a_run_that_fails_stops_no_other(root, counter):
 
 
 def test_the_driver_and_half_its_jobs_are_killed_and_only_what_is_missing_runs_again(folder, counter):
-    counter(train={"steps": 60, "delay": 0.05}, tokens={"steps": 2})
+    held = {"hold": (1, str(folder / "go"))}
+    counter(**{"count-seed-0": {}, "count-seed-1": {}, "train": held})
     (folder / "sweep.yaml").write_text(SWEEP.replace("CORPUS", str(folder / "corpus.txt")))
     pdforge(folder, "submit", "sweep.yaml", "--at-once", "2", "--processes", "1")
     trains = [StageDirectory(run / "train") for run in sorted((folder / "runs").glob("count-seed-*"))]
     assert len(trains) == 6
-    assert wait_for(lambda: trains[1].done.exists() and running(trains), 60)
+    assert wait_for(lambda: running(trains) == trains[2:4])
     finished = [train for train in trains if train.done.exists()]
     os.kill(read_json(trains[0].path.parent / "driver.json")["pid"], signal.SIGKILL)
     first, *others = running(trains)
@@ -65,9 +66,13 @@ def test_the_driver_and_half_its_jobs_are_killed_and_only_what_is_missing_runs_a
     output = pdforge(folder, "status", "sweep.yaml", "--processes", "1")
     assert "tokenize (6 runs)" in output
     assert "6 runs: " in output
-    pdforge(folder, "run", "sweep.yaml", "--at-once", "2", "--processes", "1")
+    again = start(folder, "run", "sweep.yaml", "--at-once", "2", "--processes", "1")
+    assert wait_for(lambda: len(first.all_attempts()) == 2)
+    (folder / "go").touch()
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
     assert all(train.done.exists() for train in trains)
-    assert all(read_json(train.output / "count0.json") == 60 for train in trains)
+    assert all(read_json(train.output / "count0.json") == 4 for train in trains)
     assert all(len(train.all_attempts()) == 1 for train in (*finished, *others)), "done, or still alive: attached"
     assert len(first.all_attempts()) == 2
     assert starts(first)[1] > 0, "it went on where it was killed"

@@ -3,8 +3,8 @@
 They keep the protocol of the real ones: all ranks agree at every step whether to stop, a checkpoint is whole or absent,
 `metrics.jsonl` has a row for each step, shards are made alone, by several ranks or by the tasks of an array, and
 `done.json` is written last. The environment variable CHAIN holds options, JSON: `steps`, `shards`, `delay` of a step
-or shard in seconds, `every` so many steps a checkpoint. Every step and shard that is computed is noted in
-`output/computed`.
+or shard in seconds, `every` so many steps a checkpoint, `hold`: a step at which trainings wait until a file is there.
+Every step and shard that is computed is noted in `output/computed`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pdforge.layout import StageDirectory, read_json, write_json
 from pdforge.stages import stop
 from pdforge.stages.entry import in_array
 
-OPTIONS: dict[str, Any] = {"steps": 30, "shards": 6, "delay": 0.1, "every": 5}
+OPTIONS: dict[str, Any] = {"steps": 30, "shards": 6, "delay": 0.1, "every": 5, "hold": None}
 TRAINING = ("pretrain-teacher", "train")
 
 
@@ -78,6 +78,9 @@ def _chain(stage: StageDirectory, rank: int, ranks: int) -> int:
         stage.metrics.write_text("".join(kept))
     together = _Together(stage, rank, ranks)
     while not (stopped := together.agree(stop.requested())) and step < what["steps"]:
+        if what["hold"] and step >= what["hold"][0] and not together.agree(Path(what["hold"][1]).exists()):
+            time.sleep(what["delay"])
+            continue
         step += 1
         digest = link(digest, step)
         heartbeat.beat(step)

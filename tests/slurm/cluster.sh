@@ -18,7 +18,7 @@ cannot() { echo "cluster.sh: $*" >&2; exit 3; }
 
 command=${1:-}; [ $# = 0 ] || shift
 root=${PDFORGE_TEST_CLUSTER:-/tmp/pdforge-slurm}; word=
-nodes=2 gpus=0 cpus=4 memory=4000 grace=15 proctrack=linuxproc preemption=user accounting=yes
+nodes=2 gpus=0 cpus=4 memory=4000 grace=60 proctrack=linuxproc preemption=user accounting=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --no-accounting) accounting=no; shift ;;
@@ -68,9 +68,9 @@ end() { # name: TERM, and KILL ten seconds later
   kill -KILL "$pid" || true
 }
 
-wait_for() { # name command...: half a minute
+wait_for() { # name command...: three minutes
   local name=$1 i; shift
-  for ((i = 0; i < 300; i++)); do "$@" >/dev/null 2>&1 && return 0; sleep 0.1; done
+  for ((i = 0; i < 1800; i++)); do "$@" >/dev/null 2>&1 && return 0; sleep 0.1; done
   tail -n 5 "$log/$name".* >&2 || true
   die "$name did not come up; see $log"
 }

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.harness import Cluster, NoCluster, User, wait_for
+from tests.slurm.harness import HERE, Cluster, NoCluster, User, wait_for
+
+TIMEOUT_S = 2400
+"""Of a test: waits here are long, since they cost nothing where a machine is quick."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")
@@ -33,4 +42,4 @@ def user(tmp_path: Path, cluster: Cluster) -> Iterator[User]:
     yield somebody
     if left := somebody.queue():
         cluster("scancel", *left)
-    assert wait_for(lambda: not somebody.queue() and not somebody.processes(), 30), somebody.processes()
+    assert wait_for(lambda: not somebody.queue() and not somebody.processes()), somebody.processes()

@@ -60,7 +60,12 @@ def can_account() -> bool:
     return all(shutil.which(name) for name in ("slurmdbd", "mariadbd", "sacctmgr"))
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> bool:
+WAIT_S = 300.0
+"""For what takes seconds on a machine that has nothing else to do."""
+
+
+def wait_for(condition: Callable[[], object], seconds: float = WAIT_S) -> bool:
+    """Whether it has come to hold."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -93,7 +98,7 @@ class Cluster:
     def script(self, *arguments: str) -> str:
         """Call `cluster.sh`."""
         done = subprocess.run(
-            [SCRIPT, *arguments, "--root", self.root], capture_output=True, text=True, timeout=300, check=False
+            [SCRIPT, *arguments, "--root", self.root], capture_output=True, text=True, timeout=3 * WAIT_S, check=False
         )
         if done.returncode == CANNOT:
             raise NoCluster(done.stderr.strip())
@@ -103,7 +108,7 @@ class Cluster:
     def __call__(self, *command: str) -> str:
         """Call one of SLURM's own commands."""
         done = subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, **self.environment}, timeout=60, check=False
+            command, capture_output=True, text=True, env={**os.environ, **self.environment}, timeout=WAIT_S, check=False
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout
@@ -141,6 +146,14 @@ class User:
         """`count(train={"steps": 9})`: what the counters of stages do whose directory has the word in it."""
         self.environment["COUNTER"] = json.dumps(options)
 
+    def hold(self, step: int) -> tuple[int, str]:
+        """For counters and chains: wait at that step until `go`."""
+        return step, str(self.folder / "go")
+
+    def go(self) -> None:
+        """Let the stages go on that are held."""
+        (self.folder / "go").touch()
+
     def chain(self, **options: Any) -> None:
         """Stages are chains of hashes: see `chain.py`."""
         self.environment |= {"PDFORGE_TEST_ENTRY": "chain:main", "CHAIN": json.dumps(options)}
@@ -154,7 +167,7 @@ class User:
         self.environment.pop("PDFORGE_TEST_ENTRY", None)
         self.tiny(*settings)
 
-    def pdforge(self, *arguments: str, code: int = 0, seconds: float = 120) -> str:
+    def pdforge(self, *arguments: str, code: int = 0, seconds: float = WAIT_S) -> str:
         """Call a command."""
         done = subprocess.run(
             [sys.executable, "-m", "pdforge", *arguments],
@@ -182,7 +195,7 @@ class User:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=WAIT_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -208,12 +221,12 @@ class User:
         """Id of the job that ends a stage."""
         return str(json.loads(sorted(self.stage(kind).submissions.glob("*.json"))[-1].read_text())["job"])
 
-    def wait_for_step(self, step: int, seconds: float = 90.0, kind: str = "train") -> None:
+    def wait_for_step(self, step: int, seconds: float = WAIT_S, kind: str = "train") -> None:
         """Until a stage has done a step."""
         progress = self.stage(kind).progress
         assert wait_for(lambda: (read_json(progress) or {"step": 0})["step"] >= step, seconds), self.describe()
 
-    def wait_for_end(self, seconds: float = 120.0) -> None:
+    def wait_for_end(self, seconds: float = 2 * WAIT_S) -> None:
         """Until none of this user's jobs is queued or runs."""
         assert wait_for(lambda: not self.queue(), seconds), self.describe()
 

@@ -12,7 +12,7 @@ from pdforge.launch.process import ProcessId
 from pdforge.launch.records import read_attempt, read_ranks
 from pdforge.launch.submission import latest_submission
 from pdforge.layout import StageDirectory
-from tests.slurm.harness import User, wait_for
+from tests.slurm.harness import WAIT_S, User, wait_for
 
 KINDS = ("tokenize", "pretrain-teacher", "capture", "train")
 """Stages of a run, in order."""
@@ -109,13 +109,13 @@ def cancel_task(user: User, _kind: str, chance: random.Random) -> str:
     """One task of an array is cancelled by hand, and the run with it; somebody resumes it."""
     task = chance.choice([job for job in running_jobs(user) if "_" in job])
     user.cluster("scancel", task)
-    if not wait_for(lambda: not user.queue(), 120):
+    if not wait_for(lambda: not user.queue()):
         return f"{task}, and jobs remain: {user.queue()}"
     user.pdforge("resume", user.stage("train").path.parent.name)
     return task
 
 
-def kill_a_task_twice(user: User, seconds: float) -> None:
+def kill_a_task_twice(user: User, seconds: float = WAIT_S) -> None:
     """KILL a task of the capture's array as soon as it has begun, and again: the one that has the array's own id."""
     stage = user.stage("capture")
     killed: list[int] = []
@@ -139,7 +139,7 @@ def preempt(user: User, mode: str, seconds: float = 2) -> str:
         "sbatch", "--parsable", "--partition=main", "--nodes=2", "--exclusive", "--output=/dev/null",
         f"--chdir={user.folder}", f"--wrap=sleep {seconds}",
     ).strip()  # fmt: skip
-    assert wait_for(lambda: job not in user.queue(), 120), user.describe()
+    assert wait_for(lambda: job not in user.queue()), user.describe()
     return f"job {job}"
 
 

@@ -32,19 +32,20 @@ def resize(user: User, nodes: int) -> None:
 @pytest.mark.skipif(not can_account(), reason="which node failed is asked of accounting, which is not installed here")
 def test_a_job_moves_from_a_node_that_failed_twice(user: User, cluster: Cluster) -> None:
     resize(user, 1)
-    user.count(train={"steps": 60, "delay": 0.2})
+    user.count(train={"steps": 30, "delay": 0.2, "hold": user.hold(20)})
     user.submit()
     job = user.job()
     first = kill_the_node_of(user, cluster, 5)
     other = {"n1": "n2", "n2": "n1"}[first]
     # so that SLURM, which knows nothing of the failures, comes back to it
     cluster("scontrol", "update", f"nodename={other}", "state=drain", "reason=test")
-    assert wait_for(lambda: len(user.train.all_attempts()) == 2, 60), user.describe()
+    assert wait_for(lambda: len(user.train.all_attempts()) == 2), user.describe()
     assert kill_the_node_of(user, cluster, 12) == first
     assert "no node of pdforge is avoided" in user.pdforge("clusters", "nodes", "two"), "nobody has looked yet"
     cluster("scontrol", "update", f"jobid={job}", f"excnodelist={other}")
     cluster("scontrol", "update", f"nodename={other}", "state=resume")
-    user.wait_for_end(180)
+    user.go()
+    user.wait_for_end()
     assert user.train.done.exists(), user.describe()
     records = [read_attempt(attempt) for attempt in user.train.all_attempts()]
     assert [record.nodes for record in records if record] == [[first], [first], [first], [other]], user.describe()

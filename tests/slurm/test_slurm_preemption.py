@@ -15,11 +15,12 @@ from tests.slurm.inject import preempt
 )  # a signal reaches all processes of a task, or its first one
 def test_a_job_of_higher_priority(user: User, cluster: Cluster, mode: str) -> None:
     user.profile(partition="low")
-    user.chain(steps=30, delay=0.3, every=1000)
+    user.chain(steps=30, delay=0.3, every=1000, hold=user.hold(25))
     user.submit()
-    user.wait_for_step(5, 180)
+    user.wait_for_step(5)
     preempt(user, mode)
     assert not user.train.done.exists(), "the nodes were taken from it"
+    user.go()
     user.wait_for_end()
     assert user.train.done.exists(), user.describe()
     assert len(user.train.all_attempts()) == 2

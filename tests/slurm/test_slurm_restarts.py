@@ -13,7 +13,7 @@ import pytest
 
 from pdforge.launch.outcome import judge_earlier
 from pdforge.launch.records import read_attempt
-from pdforge.layout import read_json
+from pdforge.layout import StageDirectory, read_json
 from tests.slurm import chain
 from tests.slurm.harness import Cluster, User, can_account, wait_for
 from tests.slurm.inject import kill_a_task_twice
@@ -49,14 +49,15 @@ def test_a_graph_of_jobs_on_two_nodes_ends(user: User) -> None:
 
 
 def test_requests_to_save_at_ten_random_moments(user: User) -> None:
-    user.chain(steps=60, delay=0.25, every=1000)
+    user.chain(steps=60, delay=0.25, every=1000, hold=user.hold(57))
     user.submit()
-    assert wait_for(user.train.progress.exists, 180), user.describe()
+    assert wait_for(user.train.progress.exists), user.describe()
     for moment in sorted(random.Random(7).sample(range(2, 56), 10)):
         user.wait_for_step(moment)
         before = len(user.train.all_attempts())
         user.cluster("scancel", "--signal=USR2", user.job())
-        assert wait_for(lambda before=before: len(user.train.all_attempts()) > before, 60), user.describe()
+        assert wait_for(lambda before=before: len(user.train.all_attempts()) > before), user.describe()
+    user.go()
     user.wait_for_end()
     assert user.train.done.exists(), user.describe()
     assert len(user.train.all_attempts()) == 11
@@ -69,8 +70,8 @@ def test_a_task_of_an_array_that_is_killed_again_and_again_starts_again_alone(us
     user.tiny()
     user.chain(steps=2, shards=24, delay=0.8)
     user.submit()
-    kill_a_task_twice(user, 120)
-    user.wait_for_end(180)
+    kill_a_task_twice(user)
+    user.wait_for_end()
     assert user.train.done.exists(), user.describe()
     stage = user.stage("capture")
     starts = Counter(record.job for attempt in stage.all_attempts() if (record := read_attempt(attempt)))
@@ -81,7 +82,7 @@ def test_a_task_of_an_array_that_is_killed_again_and_again_starts_again_alone(us
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["node", "node-and-controller"])
 def test_a_node_dies(user: User, cluster: Cluster, restarted: bool) -> None:
-    user.count(train={"steps": STEPS, "delay": 0.1})
+    user.count(train={"steps": STEPS, "delay": 0.1, "hold": user.hold(20)})
     user.submit()
     user.wait_for_step(5)
     cluster.script("kill-node", "n2")
@@ -89,6 +90,7 @@ def test_a_node_dies(user: User, cluster: Cluster, restarted: bool) -> None:
     if restarted:
         cluster.script("restart-controller")
     cluster.script("start-node", "n2")
+    user.go()
     user.wait_for_end()
     assert_counted_once(user)
     assert len(user.train.all_attempts()) == 2
@@ -101,13 +103,13 @@ def test_a_node_dies(user: User, cluster: Cluster, restarted: bool) -> None:
 
 @pytest.mark.parametrize("cluster", [(), ("--proctrack", "cgroup")], ids=["linuxproc", "cgroup"], indirect=True)
 def test_no_process_of_a_cancelled_run_is_left(user: User) -> None:
-    user.count(train={"steps": 1000, "delay": 0.1, "helper": True})
+    user.count(train={"steps": 10_000, "delay": 0.1, "helper": True})
     user.submit()
     user.wait_for_step(2)
     assert any("pdforge-test-helper" in process for process in user.processes())
     user.pdforge("cancel", user.recipe, "--cluster", "two", "--kill")
     user.wait_for_end()
-    assert wait_for(lambda: not user.processes(), 30), user.processes()
+    assert wait_for(lambda: not user.processes()), user.processes()
     assert user.stages()["train"]["state"] == "stopped"
 
 
@@ -125,8 +127,21 @@ def test_a_stage_that_fails_again_and_again_is_given_up(user: User) -> None:
     assert all("raise RuntimeError" in attempt["traceback"] for attempt in failed)
 
 
+def test_a_start_of_which_no_rank_begins_is_followed_by_another(user: User) -> None:
+    failed = user.folder / "failed"
+    user.profile(f"setup: ['srun() {{ [ -e {failed} ] && command srun \"$@\" || {{ touch {failed}; false; }}; }}']")
+    user.count(train={"steps": 3})
+    user.submit()
+    user.wait_for_end()
+    assert {stage["state"] for stage in user.stages().values()} == {"done"}, user.describe()
+    (tokens,) = map(StageDirectory, (user.root / "tokens").iterdir())
+    assert [len(stage.all_attempts()) for stage in (tokens, user.train)] == [2, 1]
+    (first,) = postmortem(user)["failed"]
+    assert (first["number"], first["rank"], first["cause"]["kind"]) == (1, None, "unknown")
+
+
 def test_a_suspended_rank_is_named_and_the_run_finishes(user: User) -> None:
-    user.profile("watchdog: {train: 6s}")
+    user.profile("watchdog: {train: 15s}")
     user.count(train={"steps": STEPS, "delay": 0.2, "together": True})
     user.submit()
     user.wait_for_step(5)

@@ -24,10 +24,10 @@ from pdforge.layout import LOGITS, TEACHERS, TOKENS
 from tests.slurm.evidence import assert_done, check_real, compare_checkpoints, counterpart
 from tests.slurm.faults import VARIABLE
 from tests.slurm.harness import TINY, Cluster, User, wait_for
-from tests.slurm.inject import kill_a_task_twice, living_ranks
+from tests.slurm.inject import kill_a_task_twice, living_ranks, preempt
 from tests.stages.conftest import pdforge, rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.slow
 
 STEPS = "training.steps=39"
 START_S = 600.0
@@ -44,11 +44,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def battered(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> User:
-    """The run that suffers: a node and the controller in the teacher, a task of the capture's array twice, then USR2
-    and a suspended rank in the student.
+    """The run that suffers: a node and the controller in the teacher, a task of the capture's array twice, then USR2,
+    pre-emption that only TERM tells of, and a suspended rank in the student.
     """
     user = User(tmp_path_factory.mktemp("battered"), cluster)
-    user.profile("capture_tasks: 2\nwatchdog: {train: 60s}")
+    user.profile("capture_tasks: 2\nwatchdog: {train: 120s}", partition="low")
     user.environment[VARIABLE] = json.dumps({"teachers": {"delay": 0.5}, "train": {"delay": 0.5}})
     user.real(STEPS)
     user.submit()
@@ -64,7 +64,10 @@ def battered(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> User
     user.wait_for_step(4, START_S)
     user.cluster("scancel", "--signal=USR2", user.job())
     assert wait_for(lambda: len(user.train.all_attempts()) == 2, START_S), user.describe()
-    user.wait_for_step(14, START_S)
+    user.wait_for_step(10, START_S)
+    preempt(user, "term")
+    assert wait_for(lambda: len(user.train.all_attempts()) == 3, START_S), user.describe()
+    user.wait_for_step(18, START_S)
     os.kill(next(rank.pid for rank in living_ranks(user, "train") if rank.number == 1), signal.SIGSTOP)
     user.wait_for_end(START_S)
     return user
@@ -99,21 +102,22 @@ def test_a_task_of_an_array_is_killed_again_and_again(battered: User) -> None:
     assert sorted(starts.values()) == [1, 1, 3], "the other task, the job that publishes, and the one that was killed"
 
 
-def test_a_request_to_save_costs_no_step(battered: User) -> None:
-    computed = re.findall(r"step: +(\d+)", battered.train.attempt(1).rank_log(0).read_text())
-    assert 4 <= int(computed[-1]) < 14
-    assert first_step(battered, 2) == int(computed[-1]) + 1
+def test_a_request_to_save_and_pre_emption_cost_no_step(battered: User) -> None:
+    for attempt, meant in ((1, 4), (2, 10)):
+        computed = re.findall(r"step: +(\d+)", battered.train.attempt(attempt).rank_log(0).read_text())
+        assert int(computed[-1]) >= meant
+        assert first_step(battered, attempt + 1) == int(computed[-1]) + 1
 
 
 def test_a_suspended_rank_is_named_with_its_stack(battered: User) -> None:
     (failed,) = reports(battered)["train"]["failed"]
-    assert (failed["number"], failed["cause"]["kind"], failed["rank"]) == (2, "hang", 1)
+    assert (failed["number"], failed["cause"]["kind"], failed["rank"]) == (3, "hang", 1)
     assert "rank 1 gives no sign of life" in failed["cause"]["evidence"]
     assert "trainer.py" in failed["traceback"]
     with tarfile.open(battered.train.path.parent / "postmortem.tar.gz") as bundle:
-        assert any(name.endswith("train/attempts/0002/sign1.json") for name in bundle.getnames())
-    assert len(battered.train.all_attempts()) == 3
-    assert first_step(battered, 3) % 5 == 1, "it goes on from a checkpoint"
+        assert any(name.endswith("train/attempts/0003/sign1.json") for name in bundle.getnames())
+    assert len(battered.train.all_attempts()) == 4
+    assert first_step(battered, 4) % 5 == 1, "it goes on from a checkpoint"
 
 
 def test_each_start_is_timed(battered: User) -> None:
@@ -134,8 +138,8 @@ def student(user: User, undisturbed: Path) -> User:
 
 
 def test_a_time_limit(student: User, undisturbed: Path) -> None:
-    student.profile("walltime: 1m\nsignal_delay: 10s\nrestarts_without_progress: 6")
-    student.environment[VARIABLE] = json.dumps({"train": {"delay": 2}})
+    student.profile("walltime: 2m\nsignal_delay: 40s\nrestarts_without_progress: 6")
+    student.environment[VARIABLE] = json.dumps({"train": {"delay": 2.5}})
     student.submit()
     student.wait_for_end(2 * START_S)
     assert_done(student)
