@@ -5,7 +5,7 @@
 Starts a cluster of its own (Debian's SLURM, root). Runs of the tiny recipe suffer faults drawn from the seed, one
 after another, each at a drawn stage and place: some with light stages (a chain of hashes), some with the real ones,
 which are compared with a run on this machine that nothing disturbed. A fault counts as recovered when the run has got
-further than it was, and as lost when it has not within ten minutes or the run did not end well. The tally goes to
+further than it was, and as lost when it has not within twenty minutes or the run did not end well. The tally goes to
 standard output, also after Ctrl-C.
 """
 
@@ -36,7 +36,7 @@ LIGHT = {"steps": 40, "shards": 30, "delay": 0.25, "every": 5}
 REAL_SETTINGS = ("training.steps=39",)
 SLOWER = {"teachers": {"delay": 0.4}, "train": {"delay": 0.4}}
 """Seconds that a step of a real stage takes longer, so that there is time to hit it."""
-LIMIT_S = 600.0
+LIMIT_S = 1200.0
 """A run that has got no further for so long is lost."""
 PROFILE = """\
 restarts_without_progress: 10
@@ -118,7 +118,7 @@ class Campaign:
         folder = self.folder / f"run{number}"
         folder.mkdir()
         user = User(folder, self.cluster)
-        limit, memory = ("90s", "1500MiB") if real else ("20s", "300MiB")
+        limit, memory = ("180s", "1500MiB") if real else ("20s", "300MiB")
         user.profile(PROFILE.format(limit=limit), partition="low", memory=memory)
         user.environment["PDFORGE_TEST_FAULT"] = json.dumps(SLOWER if real else {})
         if real:
