@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -143,17 +144,19 @@ def avoided(root: Path, profile: Profile, script: str, now: float) -> list[Exclu
 def avoided_by_job(stage: StageDirectory) -> list[Exclusion]:
     """The same for the SLURM job of the stage that this process is part of, after looking at how earlier starts ended.
 
-    Nothing here may keep a job from running: what cannot be read or asked is as if no node had failed.
+    Nothing here may keep a job from running: what cannot be read or understood is as if no node had failed.
     """
     cluster, submission = cluster_name(), latest_submission(stage)
     if cluster is None or submission is None:
         return []
     job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]
-    with contextlib.suppress(OSError):
+    try:
         learn(stage, cluster)
         script = (stage.scheduler / f"{job}_submission.sh").read_text(encoding="utf-8")
         return avoided(stage.root, submission.profile, script, time.time())
-    return []
+    except Exception as error:  # noqa: BLE001 - as said above
+        print(f"pdforge: no node is avoided: {type(error).__name__}: {error}", file=sys.stderr)
+        return []
 
 
 def excluded(profile: Profile, chosen: Sequence[Exclusion]) -> str:

@@ -13,6 +13,7 @@ from pdforge.launch.exclusion import NodeFailure, avoided, excluded, exclusions,
 from pdforge.launch.failures import failed_attempts
 from pdforge.launch.process import ProcessId
 from pdforge.launch.records import HANG, AttemptRecord, RankError, RankRecord, write_attempt, write_rank
+from pdforge.launch.submission import Submission, claim
 from pdforge.layout import StageDirectory, node_failures
 from pdforge.plan.profile import Profile
 
@@ -200,3 +201,16 @@ def test_no_more_nodes_are_avoided_than_the_job_can_do_without(tmp_path, monkeyp
 def test_where_nothing_failed_nobody_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(exclusion, "cluster_name", lambda: pytest.fail("SLURM was asked"))
     assert avoided(tmp_path, PROFILE, "", time.time()) == []
+
+
+def test_what_cannot_be_understood_keeps_no_job_from_starting(tmp_path, monkeypatch, capsys):
+    stage = StageDirectory(tmp_path / "run" / "train")
+    how = Submission(number=1, job="7", profile=PROFILE, run="run", submitted=time.time(), by="me@here")
+    claim(stage, how)
+    attempt_of(stage, 1, ["n1"], {})
+    stage.scheduler.mkdir()
+    (stage.scheduler / "7_0_log.out").write_text("*** JOB 7 ON n1 CANCELLED AT yesterday DUE TO NODE FAILURE ***")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "test")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert exclusion.avoided_by_job(stage) == []
+    assert "no node is avoided: ValueError" in capsys.readouterr().err
