@@ -6,7 +6,7 @@ Starts a cluster of its own (Debian's SLURM, root). Runs of the tiny recipe suff
 after another, each at a drawn stage and place: some with light stages (a chain of hashes), some with the real ones,
 which are compared with a run on this machine that nothing disturbed. A fault counts as recovered when the run has got
 further than it was, and as lost when it has not within twenty minutes or the run did not end well. The tally goes to
-standard output, also after Ctrl-C.
+standard output, also after Ctrl-C or TERM.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -271,6 +272,8 @@ def main() -> int:
     except NoCluster as why:
         print(why, file=sys.stderr)
         return 3
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started this in the background
+        signal.signal(number, signal.default_int_handler)
     campaign, began = Campaign(cluster, folder, options.seed), time.monotonic()
     try:
         queue, number = list(runs), 0
