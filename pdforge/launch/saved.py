@@ -78,13 +78,13 @@ def last_saved(roots: Sequence[Path]) -> str:
 
 
 def drift(saved: SavedPlan, plans: Sequence[Plan]) -> list[str]:
-    """What differs between a saved plan and the same planned now: the code, fields of recipe, profile and stages."""
+    """What differs between a saved plan and the same planned now: the code, then fields of recipe and profile, then
+    those that follow from them.
+    """
     before, after = _fields(saved.plans), _fields(plans)
-    lines = [
-        f"{place}: {before.get(place, 'absent')} → {after.get(place, 'absent')}"
-        for place in dict.fromkeys([*before, *after])
-        if before.get(place) != after.get(place)
-    ]
+    places = [place for place in dict.fromkeys([*before, *after]) if before.get(place) != after.get(place)]
+    places.sort(key=lambda place: {"recipe", "profile"}.isdisjoint(place.split(".")[:2]))
+    lines = [f"{place}: {before.get(place, 'absent')} → {after.get(place, 'absent')}" for place in places]
     if saved.code != (code := code_now()):
         lines.insert(0, f"pdforge's code: {saved.code} → {code}")
     return [*lines[:_MOST_LINES], *([f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else [])]
