@@ -27,7 +27,7 @@ HUGGINGFACE = "huggingface"
 """The exported model, below its stage's output."""
 TRAIN, FINETUNE, EXPORT, EVALUATE = "train", "finetune", "export", "evaluate"
 """Stage directories of a run that no other shares, below it; of the last two any number, `export-<dtype>` and
-`evaluate-<identity>`."""
+`evaluate-<identity>`. What is made of the student as it was at a step ends in `-at-<step>`."""
 
 
 def storage_root(option: str | Path | None = None, profile: str | None = None) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pdforge.compile.templates import Name, render
 from pdforge.layout import StageDirectory, write_atomically
-from pdforge.plan.extension import held_step
+from pdforge.plan.extension import held_steps
 from pdforge.plan.jobs import Job, TrainJob, kept
 from pdforge.plan.model import Stage
 from pdforge.recipe.columns import SPREAD, required_columns
@@ -97,7 +97,7 @@ def _training_values(job: TrainJob, directory: StageDirectory) -> dict[str, Any]
         "samples": job.steps * training.batch.global_,
         "tokens_per_step": training.batch.global_ * job.sequence_length,
         "extended": str(StageDirectory(Path(job.extends.stage)).checkpoint(job.extends.step)) if job.extends else None,
-        "hold": held_step(job),
+        "hold": held_steps(job),
         "data_shard": -1 if shard == "auto" else shard,
         "pipeline_schedule": _PIPELINE_SCHEDULE[training.parallelism.pipeline_schedule],
         "pipeline_microbatch": training.parallelism.pipeline_microbatch,

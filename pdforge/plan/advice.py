@@ -11,11 +11,11 @@ from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.layout import StageDirectory
 from pdforge.plan.extension import Extension, find_extension
 from pdforge.plan.fitting import fit, ways_to_fit
-from pdforge.plan.jobs import TrainJob
+from pdforge.plan.jobs import EvaluateJob, TrainJob
 from pdforge.plan.model import Plan, Stage
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import LoadedRecipe
-from pdforge.recipe.rules.planning import LONGER, PLANNING, TIGHT, TOO_LARGE, WALLTIME
+from pdforge.recipe.rules.planning import GONE, LONGER, PLANNING, TIGHT, TOO_LARGE, WALLTIME
 from pdforge.text import duration
 
 
@@ -39,7 +39,7 @@ class Advice(NamedTuple):
 
 def advice(plan: Plan, root: Path) -> list[Advice]:
     """Findings on a plan, beside those of its recipe."""
-    return [*_walltime(plan, root), *_longer(plan, root), *_memory(plan, root)]
+    return [*_walltime(plan, root), *_longer(plan, root), *_memory(plan, root), *_gone(plan, root)]
 
 
 def place_advice(plans: Iterable[Plan], loaded: Iterable[LoadedRecipe], root: Path) -> list[Diagnostic]:
@@ -127,6 +127,26 @@ def _memory(plan: Plan, root: Path) -> Iterator[Advice]:
             f"(profile {plan.profile.name}), micro batch {job.training.batch.micro}",
             f"fits with {ways}" if ways else "spread the model over more GPUs, or take larger ones",
         )
+
+
+def _gone(plan: Plan, root: Path) -> Iterator[Advice]:
+    job, directory = plan.training.job, StageDirectory(root / plan.training.directory)
+    assert isinstance(job, TrainJob)
+    trained = directory.done.is_file()
+    before = directory.whole_checkpoints if trained else []
+    for number, step in enumerate(plan.recipe.evaluate.at if plan.recipe.evaluate else ()):
+        measured = [each for each in plan.stages if isinstance(each.job, EvaluateJob) and each.job.at == step]
+        if all(StageDirectory(root / stage.directory).done.is_file() for stage in measured):
+            continue
+        field = f"evaluate.at.{number}"
+        if trained and step not in before:
+            there = f"it has {', '.join(f'{each:,}' for each in before)}" if before else "it has none"
+            yield Advice(
+                GONE, field, f"{plan.directory} is trained, and the checkpoint of step {step:,} is gone", there
+            )
+        elif not trained and job.extends and step <= job.extends.step:
+            came = f"the student goes on from step {job.extends.step:,} of {job.extends.run}"
+            yield Advice(GONE, field, f"{came}, and step {step:,} is before", "evaluate that step there")
 
 
 def _said(extension: Extension) -> str:

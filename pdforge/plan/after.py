@@ -42,10 +42,13 @@ _HELD_OUT = 100
 
 
 class AfterTraining:
-    """The stages behind the student's training, of one run."""
+    """The stages behind the student's training, of one run: of the finished student, or of one step of it."""
 
-    def __init__(self, run: _Builder) -> None:
-        self.run, self.recipe, self.profile = run, run.recipe, run.profile
+    def __init__(self, run: _Builder, step: int | None = None) -> None:
+        self.run, self.recipe, self.profile, self.step = run, run.recipe, run.profile, step
+        self.label = run.loaded.variant or run.recipe.recipe
+        if step is not None:
+            self.label += f" at step {step:,}"
 
     @property
     def contents(self) -> list[str]:
@@ -59,8 +62,23 @@ class AfterTraining:
 
     @property
     def student(self) -> Stage:
-        """The stage that leaves the finished student."""
+        """The stage that leaves the student."""
         return self.finetune or self.run.train
+
+    @property
+    def student_identity(self) -> str:
+        """Names the student."""
+        return self.finetune.identity if self.finetune else self.pretrained_identity
+
+    @property
+    def pretrained_identity(self) -> str:
+        """Names the student before a fine-tuning."""
+        train = self.run.train.identity
+        return train if self.step is None else identities.student_at_identity(train, self.step)
+
+    def directory(self, name: str) -> str:
+        """Of a stage, relative to the storage root."""
+        return f"{self.run.directory}/{name}" + ("" if self.step is None else f"-at-{self.step}")
 
     @cached_property
     def mix(self) -> _Mix | None:
@@ -118,19 +136,19 @@ class AfterTraining:
         train, tokens = _job(self.run.train), self.run.output(self.run.tokenize.directory)
         text_from = min(train.first_sample + train.steps * train.training.batch.global_, self.run.train_sequences)
         self._require_text(text_from, mix.text)
-        directory = f"{self.run.directory}/{FINETUNE}"
+        directory = self.directory(FINETUNE)
         job = TrainJob.model_construct(
             kind="finetune",
             identity=identities.finetune_identity(
                 recipe.finetune.training,
-                train=train.identity,
+                train=self.pretrained_identity,
                 conversations=conversations.identity,
                 steps=mix.steps,
                 sequences=mix.conversations,
                 text_sequences=mix.text,
             ),
             place="finetune.training",
-            title=f"fine-tune {self.run.loaded.variant or recipe.recipe}",
+            title=f"fine-tune {self.label}",
             architecture=train.architecture,
             vocabulary=train.vocabulary,
             sequence_length=train.sequence_length,
@@ -140,7 +158,9 @@ class AfterTraining:
             steps=mix.steps,
             tokens=tokens,
             logits=None,
-            initial=InitialWeights(kind="torchtitan", path=f"{self._checkpoints(self.run.train)}/step-{train.steps}"),
+            initial=InitialWeights(
+                kind="torchtitan", path=f"{self._checkpoints(self.run.train)}/step-{self.step or train.steps}"
+            ),
             conversations=ConversationMix(
                 store=self.run.output(conversations.directory),
                 sequences=mix.conversations,
@@ -160,10 +180,10 @@ class AfterTraining:
         export = self.recipe.export
         if export is None:
             return None
-        directory = f"{self.run.directory}/{EXPORT}-{export.dtype}"
+        directory = self.directory(f"{EXPORT}-{export.dtype}")
         job = ExportJob.model_construct(
-            identity=identities.export_identity(export, student=self.student.identity),
-            title=f"export {self.run.loaded.variant or self.recipe.recipe}",
+            identity=identities.export_identity(export, student=self.student_identity),
+            title=f"export {self.label}",
             student=self._source(),
             training=str((self.run.root / self.student.directory).absolute()),
             tokens=self.run.output(self.run.tokenize.directory),
@@ -190,17 +210,17 @@ class AfterTraining:
 
     @cached_property
     def evaluate(self) -> Stage | None:
-        """The stage that measures the finished student."""
+        """The stage that measures the student."""
         evaluate, export, conversations = self.recipe.evaluate, self.export, self.conversations
         if evaluate is None:
             return None
         identity = identities.evaluate_identity(
-            evaluate, student=self.student.identity, export=export.identity if export else None, include=self.include
+            evaluate, student=self.student_identity, export=export.identity if export else None, include=self.include
         )
         directory = f"{self.run.directory}/{EVALUATE}-{identity}"
         job = EvaluateJob.model_construct(
             identity=identity,
-            title=f"evaluate {self.run.loaded.variant or self.recipe.recipe}",
+            title=f"evaluate {self.label}",
             student=self._source(),
             tokens=self.run.output(self.run.tokenize.directory),
             conversations=self.run.output(conversations.directory) if conversations else None,
@@ -209,6 +229,7 @@ class AfterTraining:
             include=str(Path(evaluate.include).absolute()) if evaluate.include else None,
             limit=evaluate.limit,
             batch=evaluate.batch,
+            at=self.step,
             device=self.profile.device,
             output=self.run.output(directory),
         )
@@ -216,14 +237,14 @@ class AfterTraining:
         return Stage.of(job, directory=directory, needs=[stage for stage in before if stage], processes=1)
 
     def _source(self) -> ModelSource:
-        """The finished student."""
+        """The student."""
         student = _job(self.student)
         return ModelSource.model_construct(
             architecture=student.architecture,
             vocabulary=student.vocabulary,
             sequence_length=student.sequence_length,
             checkpoint=self._checkpoints(self.student),
-            step=student.steps,
+            step=student.steps if self.finetune else self.step or student.steps,
         )
 
     def _checkpoints(self, stage: Stage) -> str:

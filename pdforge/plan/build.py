@@ -88,7 +88,8 @@ class _Builder:
 
     def plan(self) -> Plan:
         before = {stage.key: stage for lesson in self.lessons for stage in lesson.stages}
-        stages = [self.tokenize, *before.values(), self.train, *self.after.stages]
+        after = {stage.key: stage for one in (self.after, *self.earlier) for stage in one.stages}
+        stages = [self.tokenize, *before.values(), self.train, *after.values()]
         return Plan.model_construct(
             name=self.recipe.recipe,
             variant=self.loaded.variant,
@@ -159,6 +160,7 @@ class _Builder:
             steps=self.steps(recipe.training, "training"),
             tokens=self.output(self.tokenize.directory),
             initial=self.initial[0] if self.initial else None,
+            evaluated=self.steps_evaluated,
             kin=self.kin,
             device=self.profile.device,
             processes=self.profile.processes,
@@ -222,6 +224,16 @@ class _Builder:
     def after(self) -> AfterTraining:
         """What becomes of the student."""
         return AfterTraining(self)
+
+    @property
+    def earlier(self) -> list[AfterTraining]:
+        """The same of the student as it was at the steps that are evaluated."""
+        return [AfterTraining(self, step) for step in self.steps_evaluated]
+
+    @property
+    def steps_evaluated(self) -> tuple[int, ...]:
+        """Steps before the end of which the student is measured."""
+        return self.recipe.evaluate.steps if self.recipe.evaluate else ()
 
     @property
     def hash(self) -> str:

@@ -94,6 +94,11 @@ def held_step(job: TrainJob) -> int:
     return min(ends) % steps
 
 
+def held_steps(job: TrainJob) -> tuple[int, ...]:
+    """The steps whose checkpoints stay, whatever the number of newer ones, rising."""
+    return tuple(sorted({held_step(job), *job.evaluated} - {0}))
+
+
 def _plateau_end(schedule: Any, steps: int) -> int:
     match schedule:
         case Constant():

@@ -221,6 +221,11 @@ def kin_identity(
     )
 
 
+def student_at_identity(train: str, step: int) -> str:
+    """Of the student as it was at a step of its training `train`."""
+    return _stage("train", needs=[train], step=step)
+
+
 def finetune_identity(
     training: Training, *, train: str, conversations: str, steps: int, sequences: int, text_sequences: int
 ) -> str:

@@ -205,6 +205,8 @@ class TrainJob(_Job):
     """None: drawn by `training.seed`."""
     conversations: ConversationMix | None = None
     """What a fine-tuning reads; None: the samples of the token store from its first on."""
+    evaluated: tuple[int, ...] = ()
+    """Steps before the last of which the student is measured when it is done, rising."""
     kin: str = ""
     """Identity that it shares with students that differ in their length and schedules only."""
     extends: Extended | None = None
@@ -302,6 +304,8 @@ class EvaluateJob(_Job):
     """A folder with further task files."""
     limit: int | None
     batch: int
+    at: int | None = None
+    """Step of the training that the student is of; None: the last."""
     device: Literal["cpu", "cuda"]
     output: str
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pdforge.layout import StageDirectory
 from pdforge.plan.estimate import BYTES_PER_ENTRY, KEPT_ENTRIES_VOCABULARY, kept_entries
-from pdforge.plan.extension import held_step
+from pdforge.plan.extension import held_steps
 from pdforge.plan.jobs import CaptureJob, TrainJob, kept
 from pdforge.recipe.models import Sample
 from pdforge.recipe.sizes import parameter_count
@@ -71,9 +71,9 @@ class CheckpointFigures(NamedTuple):
 def checkpoint_figures(job: TrainJob) -> CheckpointFigures:
     """Sizes and numbers; those that are due by time only are not counted."""
     every, keep = job.training.checkpoint.every, job.training.checkpoint.keep
-    saves, held = -(-job.steps // every), held_step(job)
+    saves, held = -(-job.steps // every), held_steps(job)
     each = CHECKPOINT_BYTES * parameter_count(job.architecture, job.vocabulary).total
-    return CheckpointFigures(each, min(keep, saves) + (held > 0), saves + (held % every > 0))
+    return CheckpointFigures(each, min(keep, saves) + len(held), saves + sum(step % every > 0 for step in held))
 
 
 def store_figures(job: CaptureJob, directory: StageDirectory, measured: StoredBytes | None) -> StoreFigures:

@@ -48,10 +48,22 @@ class Group:
         values = [one.value for one in self.values(metric)]
         return stdev(values) if len(values) > 1 else None
 
-    def error(self, metric: str) -> float | None:
+    def error(self, metric: str, step: int | None = None) -> float | None:
         """Standard error of the measurement itself; every seed answers the same questions, so that it stays."""
-        errors = [one.error for one in self.values(metric) if one.error is not None]
+        errors = [one.error for one in self.values(metric, step) if one.error is not None]
         return fmean(errors) if errors else None
+
+    @property
+    def tasks_before(self) -> list[str]:
+        """Tasks that were asked of a student before its end."""
+        found = (name for run in self.runs for step in run.at_steps.values() for name in step)
+        return [name for name in dict.fromkeys(found) if name not in (HELDOUT, "ece")]
+
+    @property
+    def steps_before(self) -> list[int]:
+        """Steps at which they were, rising."""
+        tasks = {*self.tasks_before}
+        return sorted({step for run in self.runs for step, metrics in run.at_steps.items() if tasks & {*metrics}})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pdforge.launch.status import StageStatus, stage_statuses
 from pdforge.layout import AttemptDirectory, StageDirectory
 from pdforge.plan.curves import curves
 from pdforge.plan.estimate import flops_per_token
-from pdforge.plan.jobs import CaptureJob, TrainJob
+from pdforge.plan.jobs import CaptureJob, EvaluateJob, TrainJob
 from pdforge.plan.model import Plan, Stage, merged_stages
 from pdforge.recipe.models import Architecture
 from pdforge.recipe.sizes import parameter_count
@@ -79,6 +79,7 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
     figures, captures = plan.figures.stages.get(stage.key), plan.captures
     teachers, tokens_stage = plan.teachers or captures, plan.stage("tokenize")
     metrics, before = _metrics(result, rows)
+    finished, evaluated = _evaluated(plan, root)
     tokens = result.get("tokens", figures.tokens if figures else None)
     return RunResult(
         name=name,
@@ -97,8 +98,8 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
         data=tokens_stage.identity if tokens_stage else None,
         store=captures[0].identity if captures else None,
         further_stores=[capture.identity for capture in captures[1:]],
-        metrics={**metrics, **_evaluated(plan, root)},
-        at_steps=before,
+        metrics={**metrics, **finished},
+        at_steps={step: {**before.get(step, {}), **evaluated.get(step, {})} for step in sorted({*before, *evaluated})},
         **_effort(directory, rows, stage),
         expect=plan.recipe.expect,
         loss=_thin(_curve(rows, "lm_loss")),
@@ -107,10 +108,16 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
     )
 
 
-def _evaluated(plan: Plan, root: Path) -> dict[str, Metric]:
-    """Calibration of the finished student, and its tasks, shares in percent; none where it is not evaluated (yet)."""
-    stage = plan.stage("evaluate")
-    result = (stage_results(root / stage.directory) if stage else None) or {}
+def _evaluated(plan: Plan, root: Path) -> tuple[dict[str, Metric], dict[int, dict[str, Metric]]]:
+    """Calibration and tasks, shares in percent: of the finished student, and of it at earlier steps; none where it is
+    not evaluated (yet).
+    """
+    stages = [(stage, stage.job) for stage in plan.stages if isinstance(stage.job, EvaluateJob)]
+    found = {job.at: _scores(stage_results(root / stage.directory) or {}) for stage, job in stages}
+    return found.get(None, {}), {at: scores for at, scores in found.items() if at and scores}
+
+
+def _scores(result: dict[str, Any]) -> dict[str, Metric]:
     ece = {"ece": Metric(value=result["ece"])} if "ece" in result else {}
     return {**ece, **{name: _score(row) for name, row in result.get("tasks", {}).items()}}
 

@@ -30,6 +30,7 @@ def tables(comparison: Comparison, *, every_run: bool = False) -> list[Table]:
     found = [
         _results(comparison),
         *_tasks(comparison),
+        _tasks_before(comparison),
         _expected(comparison),
         _matched(comparison),
         _runs(comparison) if every_run and comparison.has_seeds else None,
@@ -40,8 +41,8 @@ def tables(comparison: Comparison, *, every_run: bool = False) -> list[Table]:
 
 def summary(comparison: Comparison) -> list[Table]:
     """What a run ends with: the results, the tasks and the logit stores."""
-    stores = _stores(comparison)
-    return [_results(comparison), *_tasks(comparison), *([stores] if stores else [])]
+    found = [_results(comparison), *_tasks(comparison), _tasks_before(comparison), _stores(comparison)]
+    return [table for table in found if table is not None]
 
 
 def _results(comparison: Comparison) -> Table:
@@ -152,8 +153,20 @@ def _tasks(comparison: Comparison) -> list[Table]:
     return found
 
 
-def _accuracy(group: Group, task: str) -> str:
-    value, error = group.mean(task), group.error(task)
+def _tasks_before(comparison: Comparison) -> Table | None:
+    """Accuracies before the end (`evaluate.at`), a row a group and step."""
+    tasks = list(dict.fromkeys(name for group in comparison.groups for name in group.tasks_before))
+    rows = [
+        (group.name, f"{step:,}", *(_accuracy(group, task, step) for task in tasks))
+        for group in comparison.groups
+        for step in group.steps_before
+    ]
+    note = "percent, ± standard error of the task's questions; means over seeds"
+    return Table("Tasks before the end", ("run", "step", *tasks), tuple(rows), (note,)) if rows else None
+
+
+def _accuracy(group: Group, task: str, step: int | None = None) -> str:
+    value, error = group.mean(task, step), group.error(task, step)
     return "" if value is None else f"{value:.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 

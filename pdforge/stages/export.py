@@ -117,11 +117,13 @@ def _library(name: str) -> Any:
 def _card(job: ExportJob) -> str:
     """The model card: what the model is, and how to get it again."""
     done = read_json(StageDirectory(Path(job.training)).done) or {}
-    results = done.get("results", {})
+    results, step = done.get("results", {}), job.student.step
+    steps = results.get("steps") or step
+    loss = results.get("heldout_loss") if step == steps else None
     rows = {
-        "held-out loss": f"{results['heldout_loss']:.4f} nats a token" if results.get("heldout_loss") else "unknown",
+        "held-out loss": f"{loss:.4f} nats a token" if loss else "unknown",
         "parameters": f"{results.get('parameters', 0):,}",
-        "training tokens": f"{results.get('tokens', 0):,}",
+        "training tokens": f"{results.get('tokens', 0) * step // steps:,}",
         "training stage": done.get("identity", "unknown"),
         "weights": job.dtype,
     }

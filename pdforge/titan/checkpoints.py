@@ -25,7 +25,7 @@ from pdforge.errors import EnvironmentFault, UsageError
 
 
 class StageCheckpoints(CheckpointManager):
-    """torchtitan's checkpoints, of which one is also saved where the trainer says that it is due, and one is kept."""
+    """torchtitan's checkpoints, of which one is also saved where the trainer says that it is due, and some are kept."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(CheckpointManager.Config):
@@ -33,8 +33,8 @@ class StageCheckpoints(CheckpointManager):
 
         seconds: float = 0.0
         """Longest time between checkpoints; 0: any."""
-        hold: int = 0
-        """A step that is saved, and not removed for newer ones; 0: none."""
+        hold: tuple[int, ...] = ()
+        """Steps that are saved, and not removed for newer ones."""
 
         def __post_init__(self) -> None:
             # super() does not find the base class of a dataclass with slots
@@ -56,15 +56,15 @@ class StageCheckpoints(CheckpointManager):
         return self._should_save(step)
 
     def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
-        return self.due or 0 < curr_step == self._hold or super()._should_save(curr_step, last_step)
+        return self.due or curr_step in self._hold or super()._should_save(curr_step, last_step)
 
     def _purge_stale_checkpoints(self) -> None:
-        """torchtitan's, but for the step that is held, which does not count."""
+        """torchtitan's, but for the steps that are held."""
         if not self._should_purge():
             return
         found = [(int(path.name.removeprefix("step-")), path) for path in Path(self.folder).glob("step-*")]
         for step, path in sorted(found)[: -self.keep_latest_k]:
-            if step != self._hold:
+            if step not in self._hold:
                 self.purge_queue.put(str(path))
 
     def save(self, curr_step: int, last_step: bool = False) -> bool:

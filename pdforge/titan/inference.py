@@ -53,7 +53,8 @@ class FrozenModel:
         """
         if not (checkpoint / ".metadata").exists():
             raise EnvironmentFault(
-                f"no checkpoint at {checkpoint}", remedy="check the teacher's `path` and `step`, or run its stage again"
+                f"no checkpoint at {checkpoint}",
+                remedy="check `path` and `step`; or it was removed: run the stage that leaves it again",
             )
         with torch.device("meta"):
             model = spec.model.build()

@@ -8,6 +8,7 @@ import pytest
 
 from pdforge.layout import StageDirectory, write_atomically, write_json
 from pdforge.plan.advice import advice
+from pdforge.plan.jobs import EvaluateJob
 from pdforge.plan.model import Plan
 from pdforge.recipe.rules import TOPICS
 from tests.plan.conftest import CPU, MakePlans
@@ -110,3 +111,27 @@ def test_submit_says_it_before_it_submits(
         "warning[PD171]",
     ]
     assert "a job of profile brief ends after 10 min 00 s" in submitted.stderr
+
+
+def test_a_step_to_be_evaluated_whose_checkpoint_is_gone(plans: MakePlans, tmp_path: Path) -> None:
+    """It keeps nothing that is measured already from being planned."""
+    root, at = tmp_path / "runs", "evaluate={at: [5, 17]}"
+    (plan,) = plans(*steps(20), at)
+    assert advice(plan, root) == []
+    finish(plan, root, checkpoints=(17, 20))
+    [gone] = advice(plan, root)
+    assert (gone.code, gone.field, gone.help) == ("PD175", "evaluate.at.0", "it has 17, 20")
+    assert "the checkpoint of step 5 is gone" in gone.message
+    measured = next(s for s in plan.stages if isinstance(s.job, EvaluateJob) and s.job.at == 5)
+    write_json(StageDirectory(root / measured.directory).done, {})
+    assert advice(plan, root) == []
+
+
+def test_a_step_to_be_evaluated_that_a_shorter_run_trained(plans: MakePlans, tmp_path: Path) -> None:
+    root, constant = tmp_path / "runs", "training.learning_rate_schedule={schedule: constant, warmup: 0}"
+    alone = (constant, "objective.alpha=0.9")
+    finish(plans(*steps(20, *alone))[0], root)
+    (plan,) = plans(*steps(40, *alone), "student.extend=true", "evaluate={at: [20, 21]}")
+    [gone] = [each for each in advice(plan, root) if each.code == "PD175"]
+    assert gone.field == "evaluate.at.0"
+    assert "goes on from step 20 of small-pd-" in gone.message

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from pdforge.compile.stage import write_stage
 from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.plan.chat import chat_format
+from pdforge.plan.extension import held_step
 from pdforge.plan.jobs import EvaluateJob, ExportJob, TokenizeJob, TrainJob
 from pdforge.plan.model import Plan
+from pdforge.plan.storage import checkpoint_figures
 from pdforge.recipe.models import Finetune, PretrainedTokenizer, TrainedTokenizer
 from tests.plan.conftest import FINETUNE, TEMPLATE, MakePlans
 
@@ -206,3 +209,48 @@ def test_content_of_task_files_counts(plans: MakePlans, tmp_path: Path) -> None:
 def test_identity_of_an_evaluation(plans: MakePlans, override: str, changed: bool) -> None:
     [before], [after] = plans("export={}", "evaluate={}"), plans("export={}", "evaluate={}", f"evaluate.{override}")
     assert (evaluation(before).identity != evaluation(after).identity) == changed
+
+
+AT = ("export={}", "evaluate={at: [9, 5, 9]}")
+
+
+def earlier(plan: Plan) -> list[EvaluateJob]:
+    return [stage.job for stage in plan.stages if isinstance(stage.job, EvaluateJob) and stage.job.at]
+
+
+def test_steps_before_the_end_are_exported_and_evaluated(plans: MakePlans) -> None:
+    [plan] = plans(*AT)
+    [without] = plans("export={}", "evaluate={}")
+    assert (plan.hash, evaluation(plan)) == (without.hash, evaluation(without))
+    assert [stage.key for stage in plan.stages][: len(without.stages)] == [stage.key for stage in without.stages]
+    assert [(job.at, job.student.step) for job in earlier(plan)] == [(5, 5), (9, 9)]
+    for job in earlier(plan):
+        assert job.student.checkpoint.endswith(f"{plan.training.directory}/output/checkpoint")
+        assert str(job.model).endswith(f"/export-bfloat16-at-{job.at}/output/huggingface")
+        assert job.title == f"evaluate pd at step {job.at}"
+    assert len({stage.key for stage in plan.stages}) == len({stage.directory for stage in plan.stages}) == 10
+
+
+def test_steps_before_the_end_are_fine_tuned_where_the_student_is(plans: MakePlans) -> None:
+    [plan] = plans(FINETUNE, *AT)
+    tuned = [stage for stage in plan.stages if stage.kind == "finetune"]
+    jobs = [stage.job for stage in tuned if isinstance(stage.job, TrainJob)]
+    assert [Path(job.initial.path).name for job in jobs if job.initial] == ["step-23", "step-5", "step-9"]
+    assert [Path(stage.directory).name for stage in tuned] == ["finetune", "finetune-at-5", "finetune-at-9"]
+    assert len({job.conversations for job in jobs}) == 1, "of the same samples"
+    for job, stage in zip(earlier(plan), tuned[1:], strict=True):
+        assert job.student.checkpoint.endswith(f"{stage.directory}/output/checkpoint")
+        assert job.student.step == jobs[0].steps
+    assert [stage.kind for stage in plan.stages].count("tokenize-conversations") == 1
+
+
+def test_their_checkpoints_are_kept(plans: MakePlans, tmp_path: Path) -> None:
+    """Beside the one before the decay; and what is on disk is in the plan's figures."""
+    [before], [plan] = plans(), plans("evaluate={at: [9, 5]}")
+    jobs = [each.training.job for each in (before, plan) if isinstance(each.training.job, TrainJob)]
+    written = write_stage(plan.training, tmp_path).train_module.read_text(encoding="utf-8")
+    assert f"hold=(5, 9, {held_step(jobs[0])})," in written
+    sizes = [each.figures.stages[each.training.key].bytes or 0 for each in (before, plan)]
+    counted = [checkpoint_figures(job) for job in jobs]
+    assert sizes[1] - sizes[0] == 2 * counted[0].each
+    assert (counted[1].kept, counted[1].saves) == (counted[0].kept + 2, counted[0].saves + 2)

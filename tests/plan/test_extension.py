@@ -194,7 +194,7 @@ def test_the_checkpoint_before_the_decay_is_held(
     (plan,) = plans(*steps(20, *fields))
     assert held_step(job(plan)) == held
     written = write_stage(plan.training, tmp_path / "runs").train_module.read_text(encoding="utf-8")
-    assert (f"hold={held}," in written) == bool(held)
+    assert (f"hold=({held},)," in written) == bool(held)
     teacher = plan.stage("pretrain-teacher")
     assert teacher is not None
     assert "hold=" not in write_stage(teacher, tmp_path / "runs").train_module.read_text(encoding="utf-8")

@@ -210,6 +210,7 @@ def test_steps_are_another_way_to_write_tokens(plans: MakePlans) -> None:
         (FINETUNE, True),
         ("export={format: huggingface}", False),
         ("evaluate={}", False),
+        ("evaluate={at: [5]}", False),
     ],
 )
 def test_what_becomes_of_the_student_changes_no_stage_before_it(plans: MakePlans, after: str, named: bool) -> None:

@@ -141,6 +141,16 @@ BROKEN = {
         (END, "steps: ¦400\n"),
     ),
     "keep": ("PD118", "keep is 1", ("keep: 2", "keep: ¦1")),
+    "evaluated behind the end": (
+        "PD119",
+        "step 147 is to be evaluated, and the training has 146 steps",
+        ("student:\n", "evaluate: {at: [10, ¦147]}\nstudent:\n"),
+    ),
+    "evaluated at the end": (
+        "PD119",
+        "step 146 is to be evaluated",
+        ("student:\n", "evaluate: {at: [¦146]}\nstudent:\n"),
+    ),
     "bounds": (
         "PD132",
         "minimum 3 is above maximum 2",
@@ -346,6 +356,7 @@ SOUND_NEARBY = {
     "PD116": [(END, END + "  loss_chunks: 256\n")],
     "PD117": [(END, "steps: 10\n")],
     "PD118": [("keep: 2", "keep: 3")],
+    "PD119": [("student:\n", "evaluate: {at: [145]}\nstudent:\n")],
     "PD121": [(STUDENT, "{hidden: 128, ffn: 352, layers: 4, heads: 4, tied_embeddings: true}")],
     "PD122": [(END, END + "  parallelism: {pipeline: 4}\n")],
     "PD123": [(END, END + "  parallelism: {tensor: 2}\n")],

@@ -111,3 +111,29 @@ def test_where_flops_or_curves_are_unknown_nothing_is_claimed() -> None:
 def test_a_mean_curve_has_the_points_that_all_seeds_have() -> None:
     runs = [run("lm", 0, heldout=curve((1, 3.0), (2, 2.0))), run("lm", 1, heldout=curve((1, 4.0)))]
     assert mean_curve(Comparison(results(*runs)).groups[0]) == curve((1, 3.5))
+
+
+def test_tasks_before_the_end_stand_by_their_steps() -> None:
+    """Means over seeds; with the values that recipes expect at that step, and their difference to the baseline's."""
+    row = Expectation(source="Table 12", step=4, values={"piqa": 71.0, "average": 71.0})
+    lm, pd = (
+        [
+            run(
+                group,
+                seed,
+                3.0,
+                tasks={"piqa": (80.0, 1.0)},
+                at_steps={4: {HELDOUT: Metric(value=4.0), "piqa": Metric(value=value + seed, error=2.0)}, 2: {}},
+                expect=(row,),
+            )
+            for seed in (0, 1)
+        ]
+        for group, value in (("lm", 70.0), ("pd", 72.0))
+    )
+    comparison = Comparison(results(*lm, *pd))
+    table = next(table for table in tables(comparison) if table.title == "Tasks before the end")
+    assert table.columns == ("run", "step", "piqa")
+    assert table.rows == (("lm", "4", "70.5 ± 2.0"), ("pd", "4", "72.5 ± 2.0"))
+    found = {(one.group, one.metric): (one.ours, one.our_delta) for one in comparison.expected()}
+    assert found["pd", "piqa"] == found["pd", "average"] == (72.5, 2.0)
+    assert not [table for table in tables(Comparison(results(run("lm", 0, 3.0)))) if table.title.startswith("Tasks")]

@@ -46,6 +46,24 @@ def test_report_and_card_show_them(full: TinyRun) -> None:
     assert (row["metric"], row["ours"]) == (ONE, pytest.approx(100 * found["tasks"][ONE]["value"]))
 
 
+def test_a_step_before_the_end_is_measured_too(full: TinyRun) -> None:
+    """Named when the run is finished, of a checkpoint that it still has: the student is not trained again."""
+    at = ("--set", "evaluate.at=[15]")
+    expect = ("--set", f"expect=[{{source: guessing, step: 15, values: {{{ZERO}: 25}}}}]")
+    chosen = (TINY_FULL, "--variant", "pd", "--root", full.root, "--processes", "2", *at, *expect)
+    trained = full.stage("pd", "train").done.stat().st_mtime_ns
+    assert "Tasks before the end" in pdforge("run", *chosen).stdout
+    assert full.stage("pd", "train").done.stat().st_mtime_ns == trained
+    shown = json.loads(pdforge("report", *chosen, "--json").stdout)
+    [run], [row] = shown["runs"], shown["comparison"]["expected"]
+    finished = results(full.stage("pd", "evaluate"))["tasks"][ZERO]["value"]
+    assert run["metrics"][ZERO]["value"] == pytest.approx(100 * finished)
+    assert (row["step"], row["ours"]) == (15, run["at_steps"]["15"][ZERO]["value"])
+    [earlier] = full.root.glob("*/export-*-at-15")
+    card = (StageDirectory(earlier).output / HUGGINGFACE / "README.md").read_text()
+    assert ZERO in card
+
+
 def test_it_goes_on_behind_what_is_measured(full: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped behind its first task, it measures the second alone, and ends with the same bits."""
     job = read_job(full.stage("pd", "evaluate"))

@@ -138,6 +138,14 @@ class Evaluate(Model):
     """Examples of a task; by default all."""
     batch: Count = 8
     """Examples that the model takes at once."""
+    at: Annotated[tuple[Count, ...], Field(max_length=1000)] = ()
+    """Steps of the student's training of which it is measured as well: as it was there, fine-tuned and exported like
+    the finished one. Their checkpoints are kept."""
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """`at`, each step once, rising."""
+        return tuple(sorted(set(self.at)))
 
     @property
     def all_tasks(self) -> tuple[EvaluationTask, ...]:

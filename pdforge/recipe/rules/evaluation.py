@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
 from pdforge.recipe.models import Evaluate, EvaluationTask, Recipe
+from pdforge.recipe.rules.parts import trainings
 from pdforge.recipe.rules.registry import Finding, rule
 from pdforge.recipe.sizes import parameter_count
 
@@ -52,6 +53,20 @@ def model_is_exported(recipe: Recipe) -> Iterator[Finding]:
         for place, task in _places(recipe.evaluate):
             yield Finding(place, f"{task.label} is asked of the exported model, and none is exported", "add export: {}")
             return
+
+
+@rule("PD119", Severity.ERROR, "evaluated at a step that is not before the end")
+def evaluated_before_the_end(recipe: Recipe) -> Iterator[Finding]:
+    """`evaluate.at` names steps of the student's training; the finished student, of the last step, is measured in any
+    case, and behind it there is none."""
+    steps = next(part.steps(recipe.data.sequence_length) for part in trainings(recipe) if part.path == "training")
+    for number, step in enumerate(recipe.evaluate.at if recipe.evaluate else ()):
+        if step >= steps:
+            yield Finding(
+                f"evaluate.at.{number}",
+                f"step {step:,} is to be evaluated, and the training has {steps:,} steps",
+                "leave it out: the last step is measured in any case" if step == steps else "name an earlier step",
+            )
 
 
 def _places(evaluate: Evaluate) -> Iterator[tuple[str, EvaluationTask]]:

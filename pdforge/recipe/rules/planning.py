@@ -13,6 +13,7 @@ LONGER = "PD171"
 TIGHT = "PD172"
 TOO_LARGE = "PD173"
 UNBUILDABLE = "PD174"
+GONE = "PD175"
 
 PLANNING: dict[str, Topic] = {
     WALLTIME: Topic(
@@ -62,6 +63,14 @@ PLANNING: dict[str, Topic] = {
         "`pdforge plan --deep` builds the compiled job with torchtitan's own Trainer under a fake process group of the "
         "real number of processes, and runs one step on fake tensors: no memory, no GPU, no network. What torchtitan "
         "or torch refuse there, they would refuse in the first minute of the job, on every GPU of it.",
+    ),
+    GONE: Topic(
+        GONE,
+        Severity.ERROR,
+        "a step to be evaluated has no checkpoint",
+        "`evaluate.at` has the checkpoints of its steps kept while the student is trained. A student that was trained "
+        "before a step was named there has that checkpoint only by chance: `checkpoint.keep` has removed most. One "
+        "that goes on from a shorter run has none from before.",
     ),
 }
 """Topics by code."""
