@@ -1,4 +1,4 @@
-"""The recipes of recipes.md, finetune.md and evaluate.md in docs are sound, and make the runs that the pages say."""
+"""The recipes of docs (recipes, finetune, evaluate, gallery) are sound, and make the runs that the pages say."""
 
 from __future__ import annotations
 
@@ -49,6 +49,16 @@ def test_the_example_of_evaluation_can_be_planned(tmp_path: Path) -> None:
         [expected] = plan.recipe.expect
         assert plan.recipe.evaluate is not None
         assert list(expected.values) == [task.label for task in plan.recipe.evaluate.all_tasks]
+
+
+def test_the_example_of_the_gallery_measures_what_is_expected() -> None:
+    loaded = recipes("gallery.md")["alpha-measured"]
+    assert len(loaded) == 9
+    for one in loaded:
+        assert one.recipe.evaluate is not None
+        assert one.recipe.finetune is not None
+        [expected] = one.recipe.expect
+        assert {*expected.values} == {"average", *(task.label for task in one.recipe.evaluate.all_tasks)}
 
 
 def test_the_page_lists_the_tasks_of_the_paper() -> None:
