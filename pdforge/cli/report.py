@@ -99,11 +99,10 @@ def report_command(
     if out is not None:
         _write_all(title, comparison, out)
     if form is Form.TEXT:
-        from rich.console import Console  # noqa: PLC0415 - as above
-
+        from pdforge.report.forms.terminal import report_console  # noqa: PLC0415 - as above
         from pdforge.report.tables import tables  # noqa: PLC0415
 
-        _print(tables(comparison), results, out or folder, Console())
+        _print(tables(comparison), results, out or folder, report_console())
     else:
         typer.echo(_spelled(form, title, comparison, []), nl=False)
 

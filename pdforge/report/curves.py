@@ -9,7 +9,11 @@ from typing import Any
 from pdforge.report.model import Curve, Results, RunResult, Schedule
 
 _FORMATS = ("png", "svg")
-_LEGEND_AT_MOST = 24
+_BESIDE = 10
+"""Entries from which on a legend stands beside its curves, and colours are used again with another kind of line."""
+_COLUMN = 20
+"""Entries of a legend below each other."""
+_LINES = ("-", "--", "-.", ":")
 
 
 def draw_curves(results: Results, folder: Path) -> list[Path]:
@@ -20,7 +24,9 @@ def draw_curves(results: Results, folder: Path) -> list[Path]:
     """
     if not any(run.loss.tokens or run.heldout.tokens for run in results.runs):
         return []
-    files = _draw(folder, "loss", (8, 5), 1, lambda axes: _losses(results, axes[0]))
+    entries = len({run.group for run in results.runs}) + len(results.teachers) + 1
+    beside = 2.2 * -(-entries // _COLUMN) if entries > _BESIDE else 0.0
+    files = _draw(folder, "loss", (8 + beside, 5), 1, lambda axes: _losses(results, axes[0]))
     names = list(dict.fromkeys(schedule.name for run in results.runs for schedule in run.schedules))
     return files + _draw(
         folder, "schedules", (8, 2.2 * len(names)), len(names), lambda axes: _schedules(results.runs, names, axes)
@@ -45,15 +51,19 @@ def _draw(folder: Path, name: str, size: tuple[float, float], rows: int, draw: C
 
 
 def _losses(results: Results, axes: Any) -> None:
-    """Lines are smoothed training losses (as logged: faint), dots held-out losses, a dashed line the teacher's."""
-    colors: dict[str, Any] = {}
+    """Lines are smoothed training losses (of few runs as logged, too: faint), dots held-out ones, grey teachers'."""
+    styles: dict[str, tuple[str, str]] = {}
+    few = len({run.group for run in results.runs}) <= _BESIDE
     for run in results.runs:
         if not run.loss.tokens and not run.heldout.tokens:
             continue
-        label = run.group if run.group not in colors else None  # its other seeds share the colour
-        (line,) = axes.plot(run.loss.tokens, smooth(run.loss).values, label=label, color=colors.get(run.group))
-        color = colors.setdefault(run.group, line.get_color())
-        axes.plot(run.loss.tokens, run.loss.values, color=color, alpha=0.2, linewidth=0.8)
+        label = run.group if run.group not in styles else None  # its other seeds share the style
+        number = len(styles)
+        style = (f"C{number % _BESIDE}", _LINES[number // _BESIDE % len(_LINES)])
+        color, line = styles.setdefault(run.group, style)
+        axes.plot(run.loss.tokens, smooth(run.loss).values, label=label, color=color, linestyle=line)
+        if few:
+            axes.plot(run.loss.tokens, run.loss.values, color=color, alpha=0.2, linewidth=0.8)
         axes.plot(run.heldout.tokens, run.heldout.values, "o-", color=color, markersize=4, linewidth=0.8)
     for teacher in results.teachers:
         if teacher.heldout_loss is not None:
@@ -96,7 +106,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _legend(axes: Any) -> None:
-    if len(axes.get_legend_handles_labels()[1]) <= _LEGEND_AT_MOST:
+    entries = len(axes.get_legend_handles_labels()[1])
+    if entries > _BESIDE:
+        columns = -(-entries // _COLUMN)
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, ncols=columns)
+    else:
         axes.legend(fontsize="small")
 
 

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+WIDTH = 100
+"""Columns of a report that no terminal's own are known for."""
+
+
+def report_console() -> Console:
+    """Where a report is printed: as wide as the terminal; in a pipe or a file as wide as the tables want."""
+    from rich.console import Console  # noqa: PLC0415 - heavy, and only here
+
+    console = Console()
+    return console if console.is_terminal else Console(width=max(WIDTH, console.width))
+
+
 def print_tables(tables: Sequence[Table], console: Console) -> None:
     """Print the tables, each with its notes."""
     from rich.table import Table as Grid  # noqa: PLC0415 - heavy, and only here
