@@ -42,6 +42,7 @@ _HOW_NOT_WHAT = {
     "compile": True,
     "loss_chunks": True,
     "log_every": True,
+    "trackers": True,
     "validate_every": True,
 }
 

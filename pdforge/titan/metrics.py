@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class StageMetrics(MetricsProcessor):
         """Tokens of a global batch."""
 
     def __init__(self, config: Config, *, dump_folder: str, **arguments: Any) -> None:
+        if config.enable_wandb:
+            _name_wandb_run(Path(dump_folder))
         super().__init__(config, dump_folder=dump_folder, **arguments)
         self._directory = StageDirectory(Path(dump_folder))
         self._writes = torch.distributed.get_rank() == 0
@@ -139,6 +142,16 @@ class StageMetrics(MetricsProcessor):
         first, since = self._started
         elapsed = time.monotonic() - since
         return (step - first) * self.config.tokens_per_step / elapsed if elapsed > 0 else None
+
+
+def _name_wandb_run(stage: Path) -> None:
+    """Every attempt of a stage goes on with one run of Weights & Biases, called as the stage; what the environment says
+    counts first. torchtitan reads nothing else.
+    """
+    name = f"{stage.parent.name}-{stage.name}"
+    named = {"WANDB_PROJECT": "pdforge", "WANDB_RUN_ID": name, "WANDB_RUN_NAME": name, "WANDB_RESUME": "allow"}
+    for variable, value in named.items():
+        os.environ.setdefault(variable, value)
 
 
 def _order_of(line: str) -> tuple[float, bool]:

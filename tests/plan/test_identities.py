@@ -45,6 +45,7 @@ TRAINING = [  # field of `training`, other value, whether it changes the result
     ("compile", "true", False),
     ("loss_chunks", "4", False),
     ("log_every", "1", False),
+    ("trackers", "[tensorboard, wandb]", False),
     ("seed", "1", True),
 ]
 SHAPE = [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pdforge.compile.stage import write_stage
 from pdforge.layout import StageDirectory
@@ -82,3 +85,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     job = _compiled(root, 1, ()).job
     _torchtitan(1, job, "--dump_folder", str(seed), "--checkpoint.create_seed_checkpoint")
     return Bench(root, StageDirectory(seed).checkpoints / "step-0")
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A process group of this process."""
+    os.environ.pop("MASTER_ADDR", None)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,15 +15,6 @@ from pdforge.store.order import SampleOrder
 from pdforge.titan import DistillationLoss, DistillTrainer
 from pdforge.titan.checkpoints import require_same_science, science
 from pdforge.titan.guard import FiniteStep, gradient_norms, listed
-
-
-@pytest.fixture
-def alone() -> Iterator[None]:
-    """A process group of this process."""
-    os.environ.pop("MASTER_ADDR", None)
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 def _positions(micro_step: int) -> range:

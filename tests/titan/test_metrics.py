@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.layout import StageDirectory
@@ -39,3 +41,29 @@ def test_progress_says_where_training_begins(metrics) -> None:
     metrics.resume(4)
     progress = json.loads(metrics._directory.progress.read_text())
     assert (progress["step"], progress["of"], progress["unit"], progress["loss"]) == (4, 10, "steps", None)
+
+
+def test_torchtitans_trackers_show_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
+    """TensorBoard's own reader finds every part of the objective; Weights & Biases, offline, keeps the run's name."""
+    for variable in ("WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_RUN_NAME", "WANDB_RESUME", "MASTER_ADDR"):
+        monkeypatch.setenv(variable, "")  # so that what it sets here ends with the test
+        monkeypatch.delenv(variable)
+    for variable, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(variable, value)
+    stage = tmp_path / "small-pd-0123" / "train"
+    stage.mkdir(parents=True)
+    config = StageMetrics.Config(
+        stage="train", steps=2, tokens_per_step=100, enable_tensorboard=True, enable_wandb=True
+    )
+    whole = SimpleNamespace(pp_enabled=False, non_data_parallel_size=1)
+    metrics = StageMetrics(config, dump_folder=str(stage), parallel_dims=whole)
+    metrics.num_flops_per_token, metrics.data_loading_times = 1, [0.0]
+    metrics.parts = lambda: {"kd_loss": 2.5, "alpha": 0.75}
+    metrics.log(1, 3.0, 3.0, 1.0, {"lr/group0": 0.1})
+    metrics.log_validation(4.0, 1)
+    metrics.close()
+    (events,) = {file.parent for file in stage.glob("tb/*/events*")}
+    found = EventAccumulator(str(events)).Reload()
+    for tag, value in (("distillation/kd_loss", 2.5), ("distillation/alpha", 0.75), ("validation_metrics/loss", 4.0)):
+        assert [(each.step, each.value) for each in found.Scalars(tag)] == [(1, value)]
+    assert list(stage.glob("tb/*/wandb/offline-run-*-small-pd-0123-train/run-small-pd-0123-train.wandb"))

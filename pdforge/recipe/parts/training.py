@@ -95,6 +95,8 @@ class Training(Model):
     """The output projection and the loss run in this many parts of the sequence: never all logits at once."""
     log_every: Count = 10
     """Steps between rows of metrics."""
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Field(max_length=2)] = ()
+    """Where the metrics go besides `metrics.jsonl`: TensorBoard's files in the stage's `tb/`, Weights & Biases."""
     validate_every: Count | None = None
     """Steps between measurements of the held-out loss; by default it is measured at the end only."""
     seed: Seed = 0
