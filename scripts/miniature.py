@@ -175,8 +175,9 @@ def findings(results: Results) -> str:
 
 
 def _published(finding: Finding) -> str:
-    table, unit = finding.theirs.table, "nats" if finding.theirs.table == "RS-KD" else "%"
-    where = table if unit == "nats" else f"Table {table[1:]}"
+    tables = dict.fromkeys(row.table.removeprefix("T") for row in (finding.theirs, finding.than))
+    unit = "nats" if "RS-KD" in tables else "%"
+    where = "RS-KD" if unit == "nats" else f"Table{'s' * (len(tables) > 1)} {' and '.join(tables)}"
     return f"{finding.theirs.value} against {finding.than.value} {unit} ({where})"
 
 
