@@ -91,8 +91,7 @@ def written(planned: Sequence[Planned], form: Form) -> str:
         case Form.JSON:
             return to_json([(each.plans, each.page) for each in planned], [one.figures() for one in looked])
         case Form.TEXT:
-            text = to_text(pages, [finding for each in planned for finding in each.findings], sys.stdout)
-            return text + "".join(f"deep check of {one.line()}\n" for one in looked)
+            return to_text(pages, [finding for each in planned for finding in each.findings], sys.stdout, looked)
     from pdforge.cli.render.plan_files import to_file  # noqa: PLC0415 - Jinja: for these forms only
 
-    return to_file(form, pages)
+    return to_file(form, pages, looked)

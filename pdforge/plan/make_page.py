@@ -20,6 +20,7 @@ from pdforge.plan.model import Plan, Stage, StageFigures, merged_stages
 from pdforge.plan.page import UNTIMED, Batch, Finding, Model, Place, PlanPage, Run, Step, Total
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import logit_store_line
+from pdforge.plan.science import science_of
 from pdforge.plan.shapes import shape_of
 from pdforge.plan.storage import StoredBytes, StoreFigures, checkpoint_figures, store_figures
 from pdforge.recipe.models import Architecture
@@ -58,7 +59,14 @@ def make_page(
         root=str(root),
         place=_place(first.profile, root),
         runs=tuple(
-            Run(plan.label, plan.hash, plan.directory, logit_store_line(plan, root), extension_line(plan))
+            Run(
+                plan.label,
+                plan.hash,
+                plan.directory,
+                logit_store_line(plan, root),
+                extension_line(plan),
+                *science_of(plan.recipe),
+            )
             for plan in plans
         ),
         stages=steps,
@@ -229,7 +237,7 @@ def _published(source: HuggingFaceSource) -> Model:
     shape = shape_of(source.path)
     architecture = source.architecture or (shape.architecture if shape else None)
     if architecture is None:
-        return Model("teacher", source.path, None, None, None, None, None, "nowhere: unknown")
+        return Model("teacher", source.path, None, None, None, None, None, "not bundled")
     if shape is None or _size(shape.architecture) != _size(architecture):
         return _model("teacher", source.path, source)
     known = source.model_copy(update={"architecture": architecture})

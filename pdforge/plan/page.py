@@ -50,6 +50,11 @@ class Run:
     """Where its distributions come from; empty: none are stored."""
     extends: str
     """Where its student goes on from; empty: it begins at its first step."""
+    teacher: str
+    """In words, as the next two; empty: it learns nothing of one."""
+    truncation: str
+    loss: str
+    seed: str
 
 
 @dataclass(frozen=True)

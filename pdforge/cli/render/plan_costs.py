@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pdforge.cli.render.plan_groups import ONE_OF_SEVERAL, alike, rows
 from pdforge.cli.render.sections import Column, Row, Section, Table
 from pdforge.plan.duration import Duration
 from pdforge.plan.memory import ORDER
@@ -11,32 +12,39 @@ from pdforge.text import UNKNOWN, duration, size
 _GIB = float(1 << 30)
 
 
+def disk(step: Step) -> str:
+    """Bytes on disk, or the bound on them."""
+    if step.bytes is None and step.bytes_at_most is not None:
+        return f"≤ {size(step.bytes_at_most)}"
+    return size(step.bytes)
+
+
 def memory(page: PlanPage) -> list[Section]:
     """Peak memory of a GPU, a column for each kind of stage that needs another amount."""
-    alike: dict[tuple[tuple[str, int], ...], list[Step]] = {}
-    for step in page.stages:
-        if step.memory is not None:
-            alike.setdefault(tuple(map(tuple, step.memory.parts)), []).append(step)  # type: ignore[arg-type]
-    if not alike:
+    kinds = alike((step for step in page.stages if step.memory), _parts)
+    if not kinds:
         return []
-    kinds = [(dict(parts), steps) for parts, steps in alike.items()]
-    names = sorted({name for parts, _ in kinds for name in parts}, key=ORDER.index)
-    rows = [Row((name, *(_gib(parts.get(name)) for parts, _ in kinds))) for name in names]
-    totals = [sum(parts.values()) for parts, _ in kinds]
-    rows.append(Row(("peak", *map(_gib, totals)), strong=True))
+    parts = [dict(each) for each, _ in kinds]
+    names = sorted({name for each in parts for name in each}, key=ORDER.index)
+    lines = [Row((name, *(_gib(each.get(name)) for each in parts))) for name in names]
+    totals = [sum(each.values()) for each in parts]
+    lines.append(Row(("peak", *map(_gib, totals)), strong=True))
     offered = page.place.gpu_memory
     if offered is not None:
-        rows.append(Row(("of a GPU", *([_gib(offered)] * len(kinds)))))
-        rows.append(Row(("headroom", *(f"{100 * (offered - total) / offered:.0f} %" for total in totals)), strong=True))
-    columns = (Column("GiB a GPU"), *(Column(_title(steps), right=True) for _, steps in kinds))
+        lines.append(Row(("of a GPU", *([_gib(offered)] * len(kinds)))))
+        lines.append(
+            Row(("headroom", *(f"{100 * (offered - total) / offered:.0f} %" for total in totals)), strong=True)
+        )
+    columns = (Column("GiB a GPU", key=True), *(Column(group.title, right=True) for _, group in kinds))
     notes = ["arithmetic; not counted: CUDA context, communication buffers and gaps, 1 to 3 GiB"]
     if offered is None:
         notes.append("memory of a GPU: unknown; say `gpu` or `gpu_memory` in the profile")
-    return [Section("peak memory", table=Table(columns, tuple(rows)), notes=tuple(notes))]
+    return [Section("peak memory", table=Table(columns, tuple(lines)), notes=tuple(notes))]
 
 
-def _title(steps: list[Step]) -> str:
-    return steps[0].title if len(steps) == 1 else f"{steps[0].title} and {len(steps) - 1} more"
+def _parts(step: Step) -> tuple[tuple[str, int], ...]:
+    assert step.memory is not None, "only of stages that have one"
+    return tuple(step.memory.parts)
 
 
 def _gib(number: int | None) -> str:
@@ -51,7 +59,7 @@ def costs(page: PlanPage) -> Section:
     hours = "GPU-hours" if place.device == "cuda" else "process-hours"
     money = place.price is not None
     columns = (
-        Column("stage"),
+        Column("stage", wide=True, key=True),
         Column("wall-clock", right=True),
         Column("from – to", right=True),
         Column(hours, right=True),
@@ -59,9 +67,10 @@ def costs(page: PlanPage) -> Section:
         *([Column("requeues", right=True)] if place.walltime else []),
         Column("throughput", wide=True),
     )
-    rows = [_cost(step, page) for step in page.stages if not step.done]
+    groups = rows(page, (step for step in page.stages if not step.done), lambda step: _cost(step, page))
+    lines = [Row((group.title, *cells)) for cells, group in groups]
     both = total.low is not None and total.high is not None
-    rows.append(
+    lines.append(
         Row(
             (
                 "all",
@@ -75,26 +84,24 @@ def costs(page: PlanPage) -> Section:
             strong=True,
         )
     )
-    notes = [f"a job ends after {duration(place.walltime)}"] if place.walltime else []
+    notes = [ONE_OF_SEVERAL] if any(len(group.steps) > 1 for _, group in groups) else []
+    notes += [f"a job ends after {duration(place.walltime)}"] if place.walltime else []
     if any(step.duration is None for step in page.stages if not step.done):
         if total.seconds is not None:
             notes.append("what is unknown is not in the sums")
         notes.append("unknown until a run was measured on this profile, or it says `gpu` or `peak_flops`")
-    return Section("time", table=Table(columns, tuple(rows)), notes=tuple(notes))
+    return Section("time", table=Table(columns, tuple(lines)), notes=tuple(notes))
 
 
-def _cost(step: Step, page: PlanPage) -> Row:
+def _cost(step: Step, page: PlanPage) -> tuple[str, ...]:
     took: Duration | None = step.duration
-    return Row(
-        (
-            step.title,
-            duration(took.seconds if took else None),
-            _span(took.low, took.high) if took else "",
-            UNKNOWN if step.process_hours is None else f"{step.process_hours:,.1f}",
-            *([UNKNOWN if step.cost is None else f"{step.cost:,.0f}"] if page.place.price is not None else []),
-            *(["" if step.requeues is None else str(step.requeues)] if page.place.walltime else []),
-            took.source if took else UNKNOWN,
-        )
+    return (
+        duration(took.seconds if took else None),
+        _span(took.low, took.high) if took else "",
+        UNKNOWN if step.process_hours is None else f"{step.process_hours:,.1f}",
+        *([UNKNOWN if step.cost is None else f"{step.cost:,.0f}"] if page.place.price is not None else []),
+        *(["" if step.requeues is None else str(step.requeues)] if page.place.walltime else []),
+        took.source if took else UNKNOWN,
     )
 
 
@@ -112,16 +119,26 @@ _UNITS = (("h", 3600), ("min", 60), ("s", 1))
 def bandwidth(page: PlanPage) -> list[Section]:
     """Disk and bandwidth, against what the profile offers."""
     place = page.place
-    rows = [Row(("disk, when all is done", size(page.total.bytes), _offered(place.disk), _fits(page)), strong=True)]
-    for step in page.stages:
-        if step.done:
-            continue
-        if step.read_rate is not None and step.kind == "train":
-            rows.append(_rate(f"read by {step.title}", step.read_rate, place.disk_read))
-        if step.write_rate is not None and step.kind in ("capture", "train", "pretrain-teacher", "finetune"):
-            rows.append(_rate(f"written by {step.title}", step.write_rate, place.disk_write))
-    columns = (Column("storage"), Column("needed", right=True), Column("offered", right=True), Column(""))
-    return [Section("storage", table=Table(columns, tuple(rows)))]
+    lines = [Row(("disk, when all is done", size(page.total.bytes), _offered(place.disk), _fits(page)), strong=True)]
+    open_steps = [step for step in page.stages if not step.done]
+    for (read, written), group in rows(page, open_steps, _rates):
+        if read is not None:
+            lines.append(Row((f"read by {group.title}", *_rate(read, place.disk_read))))
+        if written is not None:
+            lines.append(Row((f"written by {group.title}", *_rate(written, place.disk_write))))
+    columns = (
+        Column("storage", wide=True, key=True),
+        Column("needed", right=True),
+        Column("offered", right=True),
+        Column(""),
+    )
+    return [Section("storage", table=Table(columns, tuple(lines)))]
+
+
+def _rates(step: Step) -> tuple[float | None, float | None]:
+    """Bytes a second that it reads and writes, of those that do so for long."""
+    writes = step.kind in ("capture", "train", "pretrain-teacher", "finetune")
+    return step.read_rate if step.kind == "train" else None, step.write_rate if writes else None
 
 
 def _fits(page: PlanPage) -> str:
@@ -131,9 +148,9 @@ def _fits(page: PlanPage) -> str:
     return "fits" if needed <= offered else "does not fit"
 
 
-def _rate(what: str, needed: float, offered: int | None) -> Row:
+def _rate(needed: float, offered: int | None) -> tuple[str, str, str]:
     part = "" if offered is None else f"{100 * needed / offered:.1f} %"
-    return Row((what, f"{size(needed)}/s", UNKNOWN if offered is None else f"{size(offered)}/s", part))
+    return f"{size(needed)}/s", UNKNOWN if offered is None else f"{size(offered)}/s", part
 
 
 def _offered(number: int | None) -> str:

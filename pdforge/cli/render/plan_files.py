@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pdforge.cli.render.form import Form
 from pdforge.cli.render.plan_forms import content
@@ -12,13 +12,16 @@ from pdforge.cli.render.sections import Drawn
 from pdforge.compile.templates import render
 from pdforge.plan.page import PlanPage
 
+if TYPE_CHECKING:
+    from pdforge.launch.deep import Looked
+
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 480, 110, 48, 10, 90
 
 
-def to_file(form: Form, pages: Sequence[PlanPage]) -> str:
+def to_file(form: Form, pages: Sequence[PlanPage], looked: Sequence[Looked] = ()) -> str:
     """The whole text of a page, or of several side by side."""
-    title, heading, sections = content(pages)
-    findings = [finding for page in pages for finding in page.findings]
+    title, heading, sections = content(pages, looked)
+    findings = list(dict.fromkeys(finding for page in pages for finding in page.findings))
     draw = _in_text if form is Form.MARKDOWN else _in_svg
     values = {
         "title": title,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pdforge.cli.render.plan_compare import compare
+from pdforge.cli.render.plan_deep import deep_check
 from pdforge.cli.render.plan_text import page_text
 from pdforge.cli.render.plan_words import heading, sections, summary
 from pdforge.cli.render.sections import Section
@@ -16,26 +17,32 @@ from pdforge.diagnostics import Diagnostic
 from pdforge.plan.model import Plan
 from pdforge.plan.page import PlanPage
 
+if TYPE_CHECKING:
+    from pdforge.launch.deep import Looked
+
 _PAGE_WIDTH = 100
 """Columns, at least: tables are laid out for so many."""
 
 
-def content(pages: Sequence[PlanPage]) -> tuple[str, tuple[str, ...], list[Section]]:
-    """Title, heading and sections of one page, or of a comparison."""
+def content(pages: Sequence[PlanPage], looked: Sequence[Looked] = ()) -> tuple[str, tuple[str, ...], list[Section]]:
+    """Title, heading and sections of one page, or of a comparison; `looked`: what `--deep` found."""
+    deep = deep_check(looked)
     if len(pages) == 1:
-        return summary(pages[0]), heading(pages[0]), sections(pages[0])
+        return summary(pages[0]), heading(pages[0]), [*sections(pages[0]), *deep]
     names = " and ".join(page.name for page in pages)
-    return names, heading(pages[0])[-1:], [compare(pages)]
+    return names, heading(pages[0])[-1:], [compare(pages), *deep]
 
 
-def to_text(pages: Sequence[PlanPage], findings: Sequence[Diagnostic], stream: IO[str]) -> str:
+def to_text(
+    pages: Sequence[PlanPage], findings: Sequence[Diagnostic], stream: IO[str], looked: Sequence[Looked] = ()
+) -> str:
     """For people, fit for the stream that it will be written to."""
     width = shutil.get_terminal_size((_PAGE_WIDTH, 24)).columns if stream.isatty() else _PAGE_WIDTH
-    text = page_text(*content(pages), Paint.of(stream), max(_PAGE_WIDTH, width))
+    text = page_text(*content(pages, looked), Paint.of(stream), max(_PAGE_WIDTH, width))
     if not findings:
         return text
     codes = dict.fromkeys(finding.code for finding in findings)
-    shown = format_diagnostics(findings, Paint.of(stream))
+    shown = format_diagnostics(dict.fromkeys(findings), Paint.of(stream))
     return f"{text}\n{shown}why, with evidence: pdforge explain {' '.join(codes)}\n"
 
 

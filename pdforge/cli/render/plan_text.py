@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from pdforge.cli.render.plain import printable
-from pdforge.cli.render.sections import Drawn, Section, Table
+from pdforge.cli.render.sections import Column, Drawn, Row, Section, Table
 from pdforge.cli.render.text import Paint
 from pdforge.plan.curves import Curve
 
@@ -19,7 +19,7 @@ _WIDTH, _HEIGHT = 72, 3
 _INDENT = " " * 10
 _BETWEEN = "  "
 _NARROWEST = 12
-"""Characters of a column that is broken over lines."""
+"""Characters that are left of a column, however little room there is."""
 _BOLD, _DIM, _GREEN, _YELLOW, _CYAN = "1", "2", "32", "33", "36"
 
 
@@ -37,9 +37,9 @@ def page_text(title: str, heading: Sequence[str], sections: Sequence[Section], p
 
 def _section(section: Section, paint: Paint, width: int) -> Iterator[str]:
     if section.table is None:
-        yield paint(printable(section.title), _BOLD)
+        yield from (paint(line, _BOLD) for line in _wrapped(printable(section.title), width))
     for line in section.lines:
-        yield from _wrapped(f"  {printable(line)}", width)
+        yield from (f"  {part}" for part in _wrapped(printable(line), width - 2))
     if section.table is not None:
         yield from _table(section.table, paint, width)
     for drawn in section.drawn:
@@ -53,18 +53,70 @@ def _section(section: Section, paint: Paint, width: int) -> Iterator[str]:
 
 
 def _table(table: Table, paint: Paint, width: int) -> Iterator[str]:
-    rows = [[printable(cell) for cell in row.cells] for row in table.rows]
-    header = [column.name for column in table.columns]
-    widths = [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
-    for number, column in enumerate(table.columns):
-        if column.wide:
-            others = sum(widths) - widths[number] + len(_BETWEEN) * (len(widths) - 1)
-            widths[number] = min(widths[number], max(_NARROWEST, width - others))
-    yield paint(_row([[name] for name in header], table, widths)[0], _BOLD)
-    for row, cells in zip(table.rows, rows, strict=True):
+    """The rows; of a table that is too wide the keys and some columns, then the keys and the next."""
+    cells = tuple(Row(tuple(map(printable, row.cells)), row.dim, row.strong) for row in table.rows)
+    widths = _squeezed(Table(table.columns, cells), width)
+    for number, chosen in enumerate(_parts(table.columns, widths, width)):
+        if number:
+            yield ""
+        part = Table(
+            tuple(table.columns[each] for each in chosen),
+            tuple(Row(tuple(row.cells[each] for each in chosen), row.dim, row.strong) for row in cells),
+        )
+        yield from _lines(part, [widths[each] for each in chosen], paint)
+
+
+def _squeezed(table: Table, width: int) -> list[int]:
+    """Of each column, so that all fit together where that costs no column too much; else as wide as they are, but for
+    keys that would leave no room.
+    """
+    widths = table.widths
+    least = [
+        max(min(_NARROWEST, size), size * 3 // 5) if column.wide else min(_NARROWEST, size) if column.path else size
+        for column, size in zip(table.columns, widths, strict=True)
+    ]
+    excess = table.width - width
+    if sum(widths) - sum(least) < excess:
+        return [
+            min(size, width // 2) if column.key else size for column, size in zip(table.columns, widths, strict=True)
+        ]
+    for _ in range(excess):
+        widest = max(
+            (number for number in range(len(widths)) if widths[number] > least[number]), key=widths.__getitem__
+        )
+        widths[widest] -= 1
+    return widths
+
+
+def _parts(columns: Sequence[Column], widths: Sequence[int], width: int) -> Iterator[list[int]]:
+    """The numbers of the columns of each part."""
+    keys = [number for number, column in enumerate(columns) if column.key]
+    part, taken = list(keys), sum(widths[key] + len(_BETWEEN) for key in keys)
+    for number in range(len(columns)):
+        if number in keys:
+            continue
+        if len(part) > len(keys) and taken + widths[number] > width:
+            yield part
+            part, taken = list(keys), sum(widths[key] + len(_BETWEEN) for key in keys)
+        part.append(number)
+        taken += widths[number] + len(_BETWEEN)
+    yield part
+
+
+def _lines(table: Table, widths: Sequence[int], paint: Paint) -> Iterator[str]:
+    header = [_cell(column.name, column, size) for column, size in zip(table.columns, widths, strict=True)]
+    yield from (paint(line, _BOLD) for line in _row(header, table, widths))
+    for row in table.rows:
+        cells = [_cell(*each) for each in zip(row.cells, table.columns, widths, strict=True)]
         style = _DIM if row.dim else _BOLD if row.strong else ""
-        for line in _row([_wrapped(cell, size) for cell, size in zip(cells, widths, strict=True)], table, widths):
-            yield paint(line, style)
+        yield from (paint(line, style) for line in _row(cells, table, widths))
+
+
+def _cell(text: str, column: Column, size: int) -> list[str]:
+    """The lines of a cell."""
+    if column.path and len(text) > size:
+        return [f"…{text[len(text) - size + 1 :]}"]
+    return _wrapped(text, size)
 
 
 def _row(cells: Sequence[Sequence[str]], table: Table, widths: Sequence[int]) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pdforge.cli.render.plan_costs import bandwidth, costs, memory
+from pdforge.cli.render.plan_compare import runs_table
+from pdforge.cli.render.plan_costs import bandwidth, costs, disk, memory
+from pdforge.cli.render.plan_groups import MANY, ONE_OF_SEVERAL, Group, alike, rows, spans, training_of
 from pdforge.cli.render.sections import Column, Drawn, Row, Section, Table
 from pdforge.plan.curves import Curve
-from pdforge.plan.page import UNTIMED, Batch, Model, PlanPage, Step
+from pdforge.plan.page import UNTIMED, Batch, Model, PlanPage, Run, Step
 from pdforge.text import UNKNOWN, count, size
 
 
@@ -25,6 +27,7 @@ def sections(page: PlanPage) -> list[Section]:
     """The whole page but its findings."""
     return [
         _stages(page),
+        *([runs_table(page)] if len(page.runs) > MANY else []),
         _models(page),
         *_trainings(page),
         *_stores(page),
@@ -43,74 +46,100 @@ def summary(page: PlanPage) -> str:
 
 def _stages(page: PlanPage) -> Section:
     columns = (
-        Column(""),
-        Column("stage"),
+        Column("", key=True),
+        Column("stage", wide=True, key=True),
         Column("needs"),
         Column("steps", right=True),
         Column("tokens", right=True),
         Column("epochs", right=True),
         Column("FLOPs", right=True),
         Column("on disk", right=True),
-        Column("directory", wide=True),
+        Column("directory", path=True),
     )
+    groups = rows(page, page.stages, _stage)
+    table = Table(columns, tuple(_row(cells, group) for cells, group in groups))
     done = sum(step.done for step in page.stages)
-    lines = [f"✓ {done} of {len(page.stages)} stages are done and will be skipped"] if done else []
-    said: dict[str, list[str]] = {}
+    notes = [ONE_OF_SEVERAL] if len(groups) < len(page.stages) else []
+    notes += [f"✓ {done} of {len(page.stages)} stages are done and will be skipped"] if done else []
+    notes += [f"logits of {_runs(page, runs)}: {line}" for (line, _), runs in _learnt(page).items()]
+    notes += [f"{run.label} {run.extends}" for run in page.runs if run.extends]
+    warnings = [f"identities are provisional, and nothing can run here: {reason}" for reason in page.unread]
+    return Section("stages", table=table, notes=tuple(notes), warnings=tuple(warnings))
+
+
+def _stage(step: Step) -> tuple[str, ...]:
+    """What is said of a stage between its name and its directory."""
+    flops = "–" if step.kind in UNTIMED else UNKNOWN if step.flops is None else f"{step.flops:.1e}"
+    return (
+        "✓" if step.done else "",
+        ", ".join(map(str, step.needs)) or "–",
+        "" if step.steps is None else f"{step.steps:,}",
+        "–" if step.kind in ("export", "evaluate") else count(step.tokens),
+        "" if step.epochs is None else f"{step.epochs:.2f}",
+        flops,
+        disk(step),
+    )
+
+
+def _row(said: tuple[str, ...], group: Group) -> Row:
+    done, *cells = said
+    return Row((f"{group.numbers} {done}".rstrip(), group.kind, *cells, group.directory), dim=bool(done))
+
+
+def _learnt(page: PlanPage) -> dict[tuple[str, tuple[int, ...]], list[Run]]:
+    """The runs that learn a teacher's distributions, by where those come from."""
+    said: dict[tuple[str, tuple[int, ...]], list[Run]] = {}
     for run in page.runs:
         if run.logits:
-            said.setdefault(run.logits, []).append(run.label)
-    lines += [f"logits of {', '.join(labels)}: {line}" for line, labels in said.items()]
-    lines += [f"{run.label} {run.extends}" for run in page.runs if run.extends]
-    warnings = [f"identities are provisional, and nothing can run here: {reason}" for reason in page.unread]
-    return Section(
-        "stages", table=Table(columns, tuple(map(_stage, page.stages))), notes=tuple(lines), warnings=tuple(warnings)
-    )
+            said.setdefault((run.logits, training_of(page, run).needs), []).append(run)
+    return said
 
 
-def _stage(step: Step) -> Row:
-    flops = "–" if step.kind in UNTIMED else UNKNOWN if step.flops is None else f"{step.flops:.1e}"
-    return Row(
-        (
-            f"{step.number} ✓" if step.done else str(step.number),
-            step.title,
-            ", ".join(map(str, step.needs)) or "–",
-            "" if step.steps is None else f"{step.steps:,}",
-            "–" if step.kind in ("export", "evaluate") else count(step.tokens),
-            "" if step.epochs is None else f"{step.epochs:.2f}",
-            flops,
-            disk(step),
-            step.directory,
-        ),
-        dim=step.done,
-    )
-
-
-def disk(step: Step) -> str:
-    """Bytes on disk, or the bound on them."""
-    if step.bytes is None and step.bytes_at_most is not None:
-        return f"≤ {size(step.bytes_at_most)}"
-    return size(step.bytes)
+def _runs(page: PlanPage, runs: Sequence[Run]) -> str:
+    if len(runs) <= MANY:
+        return ", ".join(run.label for run in runs)
+    return f"{len(runs)} runs ({spans(training_of(page, run).number for run in runs)})"
 
 
 def _models(page: PlanPage) -> Section:
     names = ("parameters", "embedding", "active", "FLOPs/token", "forward")
-    columns = (Column("model"), *(Column(name, right=True) for name in names), Column("shape from", wide=True))
-    students = sum(model.role == "student" for model in page.models)
-    return Section("models", table=Table(columns, tuple(_model(model, students > 1) for model in page.models)))
+    columns = (
+        Column("model", wide=True, key=True),
+        *(Column(name, right=True) for name in names),
+        Column("shape from", wide=True),
+    )
+    teachers = [Row((_teacher(model), *_model(model))) for model in page.models if model.role != "student"]
+    models = {model.name: model for model in page.models if model.role == "student"}
+    trained = {training_of(page, run).number: models[run.label] for run in page.runs}
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for number, model in trained.items():
+        alike.setdefault(_model(model), []).append(number)
+    students = [
+        Row((_students([trained[number].name for number in numbers], numbers, alone=len(alike) == 1), *cells))
+        for cells, numbers in alike.items()
+    ]
+    return Section("models", table=Table(columns, (*teachers, *students)))
 
 
-def _model(model: Model, several: bool) -> Row:
-    label = model.role if (model.role == "student" and not several) or model.name == model.role else ""
-    return Row(
-        (
-            label or f"{model.role} {model.name}",
-            count(model.parameters),
-            count(model.embedding),
-            count(model.active),
-            _flops(model.training_flops),
-            _flops(model.forward_flops),
-            model.source,
-        )
+def _teacher(model: Model) -> str:
+    return model.role if model.name == model.role else f"{model.role} {model.name}"
+
+
+def _students(names: Sequence[str], numbers: Sequence[int], *, alone: bool) -> str:
+    """Those of one size, by name or by their trainings' numbers."""
+    if alone:
+        return "student"
+    return f"student {names[0]}" if len(names) == 1 else f"student × {len(names)} ({spans(numbers)})"
+
+
+def _model(model: Model) -> tuple[str, ...]:
+    return (
+        count(model.parameters),
+        count(model.embedding),
+        count(model.active),
+        _flops(model.training_flops),
+        _flops(model.forward_flops),
+        model.source,
     )
 
 
@@ -120,30 +149,35 @@ def _flops(number: float | None) -> str:
 
 def _trainings(page: PlanPage) -> list[Section]:
     """Batch arithmetic and schedules; trainings that agree are said once."""
-    batches: dict[tuple[Batch, int], list[str]] = {}
-    schedules: dict[tuple[Curve, ...], list[str]] = {}
-    for step in page.stages:
-        if step.batch is not None and step.steps is not None:
-            batches.setdefault((step.batch, step.steps), []).append(step.title)
-            schedules.setdefault(step.curves, []).append(step.title)
+    trainings = [step for step in page.stages if step.batch is not None and step.steps is not None]
     return [
-        *(Section(f"batch of {joined(titles)}", lines=_batch(*alike)) for alike, titles in batches.items()),
         *(
-            Section(f"schedules of {joined(titles)}", drawn=tuple(map(_drawn, alike)))
-            for alike, titles in schedules.items()
+            Section(f"batch of {group.named}", lines=_batch(*batch))
+            for batch, group in alike(trainings, lambda step: (step.batch, step.steps))
         ),
+        *_schedules(page, trainings),
     ]
 
 
-def joined(titles: Sequence[str]) -> str:
-    """`train 1.9b, 3.8b` of stages that differ in the last word."""
-    first = titles[0].partition(" ")[0]
-    if all(title.startswith(f"{first} ") for title in titles):
-        return f"{first} {', '.join(title.partition(' ')[2] for title in titles)}"
-    return ", ".join(titles)
+def _schedules(page: PlanPage, trainings: Sequence[Step]) -> list[Section]:
+    """A section for trainings that have the same; of many runs each curve once, with the numbers of those it is of."""
+    if len(page.runs) <= MANY:
+        groups = alike(trainings, lambda step: step.curves)
+        return [Section(f"schedules of {group.named}", drawn=tuple(map(_drawn, curves))) for curves, group in groups]
+    followed: dict[Curve, list[int]] = {}
+    for step in trainings:
+        for curve in step.curves:
+            followed.setdefault(curve, []).append(step.number)
+    curves = sorted(followed, key=lambda curve: _ORDER.index(curve.name))
+    return [Section("schedules", drawn=tuple(_drawn(curve, f"{spans(followed[curve])}: ") for curve in curves))]
 
 
-def _batch(batch: Batch, steps: int) -> tuple[str, ...]:
+_ORDER = ("α", "τ", "learning rate")
+
+
+def _batch(batch: Batch | None, steps: int | None) -> tuple[str, ...]:
+    assert batch is not None, "a training has one"
+    assert steps is not None, "a training has some"
     return (
         f"{batch.sequences:,} sequences × {batch.length:,} = {batch.tokens:,} tokens a step; "
         f"{steps:,} steps = {steps * batch.tokens:,} tokens",
@@ -151,14 +185,16 @@ def _batch(batch: Batch, steps: int) -> tuple[str, ...]:
     )
 
 
-def _drawn(curve: Curve) -> Drawn:
+def _drawn(curve: Curve, whose: str = "") -> Drawn:
     if not curve.steps:
-        return Drawn(curve.name, f"{curve.schedule}: {curve.note}", curve)
-    if curve.schedule == "constant" and len(curve.keys) == 1:
+        words = f"{curve.schedule}: {curve.note}"
+    elif curve.schedule == "constant" and len(curve.keys) == 1:
         note = f": {curve.note}" if curve.note else ""
-        return Drawn(curve.name, f"{curve.keys[0][1]:g} at every step{note}", curve)
-    words = ", ".join(f"{_short(value)} at step {step:,}" for step, value in curve.keys)
-    return Drawn(curve.name, f"{curve.schedule}: {words}", curve)
+        words = f"{curve.keys[0][1]:g} at every step{note}"
+    else:
+        turns = ", ".join(f"{_short(value)} at step {step:,}" for step, value in curve.keys)
+        words = f"{curve.schedule}: {turns}"
+    return Drawn(curve.name, whose + words, curve)
 
 
 def _short(value: float) -> str:
@@ -166,20 +202,24 @@ def _short(value: float) -> str:
 
 
 def _stores(page: PlanPage) -> list[Section]:
-    columns = (
-        Column("what is stored"),
-        Column("entries a token", right=True),
-        Column("bytes a token", right=True),
-        Column("in all", right=True),
-        Column("from", wide=True),
-    )
+    stores = [step for step in page.stages if step.store is not None]
+    groups = alike(stores, lambda step: tuple(_store_rows(step)))
     return [
         Section(
-            "logit store" if sum(step.store is not None for step in page.stages) == 1 else f"logit store {step.number}",
-            table=Table(columns, tuple(_store_rows(step))),
+            "logit store",
+            table=Table(
+                (
+                    Column("what is stored" if len(groups) == 1 else f"what {group.numbers} stores", key=True),
+                    Column("entries a token", right=True),
+                    Column("bytes a token", right=True),
+                    Column("in all", right=True),
+                    Column("from", wide=True),
+                ),
+                said,
+            ),
+            notes=(f"so for each of {group.numbers}",) if len(group.steps) > 1 else (),
         )
-        for step in page.stages
-        if step.store is not None
+        for said, group in groups
     ]
 
 
@@ -215,19 +255,13 @@ def _store_rows(step: Step) -> Iterable[Row]:
 
 def _checkpoints(page: PlanPage) -> list[Section]:
     names = ("each", "kept", "on disk", "saves", "written in all")
-    rows = [
-        Row(
-            (
-                step.title,
-                size(made.each),
-                str(made.kept),
-                size(made.kept_bytes),
-                f"{made.saves:,}",
-                size(made.written_bytes),
-            )
-        )
-        for step in page.stages
-        if (made := step.checkpoints)
-    ]
-    columns = (Column("checkpoints"), *(Column(name, right=True) for name in names))
-    return [Section("checkpoints", table=Table(columns, tuple(rows)))] if rows else []
+    groups = rows(page, (step for step in page.stages if step.checkpoints), _saved)
+    columns = (Column("checkpoints", wide=True, key=True), *(Column(name, right=True) for name in names))
+    table = Table(columns, tuple(Row((group.title, *cells)) for cells, group in groups))
+    return [Section("checkpoints", table=table)] if groups else []
+
+
+def _saved(step: Step) -> tuple[str, ...]:
+    made = step.checkpoints
+    assert made is not None, "a training has some"
+    return size(made.each), str(made.kept), size(made.kept_bytes), f"{made.saves:,}", size(made.written_bytes)

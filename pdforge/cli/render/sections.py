@@ -16,6 +16,10 @@ class Column:
     """Numbers stand to the right."""
     wide: bool = False
     """May be broken over lines."""
+    path: bool = False
+    """May lose its beginning, where there is no room: the end tells more."""
+    key: bool = False
+    """Says what a row is of: stands in each part of a table that is too wide for one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,17 @@ class Table:
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def widths(self) -> list[int]:
+        """Characters of each column."""
+        cells = [[column.name for column in self.columns], *(row.cells for row in self.rows)]
+        return [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+    @property
+    def width(self) -> int:
+        """Characters of a row, with two between columns."""
+        return sum(self.widths) + 2 * (len(self.columns) - 1)
 
 
 @dataclass(frozen=True)
