@@ -71,14 +71,16 @@ def plan_command(
         planning.plan(recipe, variant or [], overrides or [], storage, profile, lenient=len(recipes) > 1, deep=deep)
         for recipe in recipes
     ]
-    unread = any(each.page.unread for each in planned)
-    if out and not unread:
+    refused = any(each.page.unread or each.refused for each in planned)
+    if out and not refused:
         _save(planned[0].plans, out, SavedFrom(recipes[0], variant or [], overrides or [], cluster, processes, storage))
     sys.stdout.write(planning.written(planned, Form.JSON if as_json else form))
-    if out and not unread and not as_json and form is Form.TEXT:
-        typer.echo(f"\nsaved in {out}; submit it: pdforge submit {shlex.quote(str(out))}")
-    if unread or any(each.refused for each in planned):
+    if refused:
+        if out:
+            typer.echo(f"not saved in {out}: it could not be submitted", err=True)
         raise typer.Exit(ExitCode.FINDINGS)
+    if out and not as_json and form is Form.TEXT:
+        typer.echo(f"\nsaved in {out}; submit it: pdforge submit {shlex.quote(str(out))}")
 
 
 class SavedFrom(NamedTuple):

@@ -82,3 +82,23 @@ def test_without_a_recipe_and_a_plan_there_is_nothing_to_submit(tmp_path):
     done = pdforge("submit", "--cluster", "slurm", folder=tmp_path)
     assert done.returncode == 2
     assert "pdforge plan RECIPE --out DIR" in done.stderr
+
+
+def test_what_cannot_work_is_neither_saved_nor_submitted(tmp_path):
+    """A micro batch that no GPU holds: the plan says so, and nothing of it gets any further."""
+    (tmp_path / "recipe.yaml").write_text(TINY.read_text())
+    gpus = "gpus: {executor: slurm, device: cuda, processes_per_node: 1, gpus_per_node: 1, gpu: H100}\n"
+    (tmp_path / "clusters.yaml").write_text(gpus)
+    large = ("--set", "training.batch={global: 8192, micro: 8192}", "--set", "student.architecture.layers=400")
+    asked = ("recipe.yaml", "--variant", "lm", "--cluster", "gpus", "--set", "training.steps=1", *large)
+    more = ("--set", "data.train_tokens=1M")
+    planned = pdforge("plan", *asked, *more, "--out", "reviewed", folder=tmp_path)
+    assert planned.returncode == 1, planned.stderr
+    assert "error[PD173]" in planned.stdout
+    assert "fits with training." in planned.stdout
+    assert "not saved" in planned.stderr
+    assert not (tmp_path / "reviewed").exists()
+    submitted = pdforge("submit", *asked, *more, "--dry-run", folder=tmp_path)
+    assert submitted.returncode == 2
+    assert "PD173" in submitted.stderr
+    assert "#!/bin/bash" not in submitted.stdout
