@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -52,6 +54,15 @@ def torchrun(
     )
     assert not check or done.returncode == 0, done.stderr[-4000:]
     return done
+
+
+def kill(driver: subprocess.Popen[bytes], directory: StageDirectory) -> None:
+    """SIGKILL to a driver that leads a process group, and to the groups of the stage's ranks."""
+    os.killpg(driver.pid, signal.SIGKILL)
+    for record in directory.path.glob("attempts/*/rank*.json"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(os.getpgid(json.loads(record.read_text())["process"]["pid"]), signal.SIGKILL)
+    driver.wait()
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -26,7 +24,7 @@ from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.loader import StoreLoader
 from pdforge.titan.teacher import Signal, load_teacher
-from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, pdforge, rows, steps
+from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, kill, pdforge, rows, steps
 from tests.store import made
 
 pytestmark = pytest.mark.slow
@@ -140,22 +138,9 @@ def test_killed_while_it_stores_it_ends_in_the_same_bytes(tiny: TinyRun, root: P
         if progress["step"] >= 14 and unsaved:
             break
         time.sleep(0.01)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    kill(running, teacher)
     assert not teacher.done.exists()
     assert unsaved
-    deadline = time.monotonic() + 60
-    while any(_alive(record) for record in teacher.path.glob("attempts/0001/rank*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
     pdforge(*command(again, *sets))
     straight, killed = (stage(one, planned(one), "capture").output for one in (root, again))
     assert made.contents(killed) == made.contents(straight)
-
-
-def _alive(record: Path) -> bool:
-    try:
-        os.kill(json.loads(record.read_text())["pid"], 0)
-    except (ProcessLookupError, ValueError, KeyError):
-        return False
-    return True
