@@ -89,7 +89,7 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
             columns, kept = 4 * len(job.columns), kept_entries(job.truncation, vocabulary)
             return StageFigures(
                 tokens=tokens,
-                flops=_forward_flops(job.teacher.architecture, tokens, vocabulary, length),
+                flops=_forward_flops(job.teacher.architecture, tokens, vocabulary, length) if job.runs_teacher else 0.0,
                 bytes=None if kept is None else round(tokens * (kept * BYTES_PER_ENTRY[job.codec] + columns)),
                 bytes_at_most=round(tokens * (most + columns)),
             )

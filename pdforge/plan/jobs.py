@@ -260,6 +260,11 @@ class CaptureJob(_Job):
     output: str
 
     @property
+    def runs_teacher(self) -> bool:
+        """Whether the teacher runs here: of an online one its own training has stored what it said."""
+        return self.from_step is None
+
+    @property
     def calibration(self) -> int:
         """Samples 0 … n-1 whose kept ids order the store's rank tables; every process computes the same ones."""
         positions = _CALIBRATION_OF_TABLES if self.codec.startswith("context") else _CALIBRATION

@@ -17,7 +17,7 @@ from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, TrainJ
 from pdforge.plan.measured import Measured, read_measured, store_of
 from pdforge.plan.memory import Memory, capture_memory, training_memory
 from pdforge.plan.model import Plan, Stage, StageFigures, merged_stages
-from pdforge.plan.page import UNTIMED, Batch, Finding, Model, Place, PlanPage, Run, Step, Total
+from pdforge.plan.page import Batch, Finding, Model, Place, PlanPage, Run, Step, Total
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import logit_store_line
 from pdforge.plan.science import science_of
@@ -178,7 +178,7 @@ def _write_rate(size: int | None, duration: Duration | None) -> float | None:
 def _memory(stage: Stage) -> Memory | None:
     if isinstance(stage.job, TrainJob):
         return training_memory(stage.job) if stage.job.device == "cuda" else None
-    if isinstance(stage.job, CaptureJob):
+    if isinstance(stage.job, CaptureJob) and stage.job.runs_teacher:
         return capture_memory(stage.job) if stage.job.device == "cuda" else None
     return None
 
@@ -262,7 +262,7 @@ def _model(
 
 def _total(steps: Sequence[Step], profile: Profile) -> Total:
     open_steps = [step for step in steps if not step.done]
-    timed = [step for step in open_steps if step.kind not in UNTIMED or step.duration]
+    timed = [step for step in open_steps if step.runs_a_model or step.duration]
     known = all(step.duration for step in timed)
     sizes = [step.bytes if step.bytes is not None else step.bytes_at_most for step in open_steps]
     costs = [step.cost for step in timed]

@@ -79,6 +79,7 @@ def work_of(job: Job) -> str:
                 "model": _shape(job.teacher),
                 "truncation": job.truncation.model_dump(mode="json"),
                 "rest": [job.codec, list(job.columns), job.micro, job.precision],
+                **({} if job.runs_teacher else {"online": True}),
             }
         case TokenizeJob():
             part = {
@@ -205,7 +206,7 @@ def model_flops_per_token(job: Job) -> float | None:
             beside = _forward(job.teacher) if job.teacher else 0.0
             return None if beside is None else own + beside
         case CaptureJob():
-            return _forward(job.teacher)
+            return _forward(job.teacher) if job.runs_teacher else None
     return None
 
 

@@ -128,6 +128,11 @@ class Step:
     store: StoreFigures | None = None
 
     @property
+    def runs_a_model(self) -> bool:
+        """Whether its FLOPs are those of a model: not of a capture that puts in order what a teacher stored itself."""
+        return self.kind not in UNTIMED and self.flops != 0
+
+    @property
     def process_hours(self) -> float | None:
         """GPU-hours, or those of CPU processes."""
         return self.duration.seconds * self.processes / 3600 if self.duration else None

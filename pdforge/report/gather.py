@@ -137,7 +137,9 @@ def _metrics(
 
 
 def _teacher_flops(plan: Plan, tokens: int | None) -> float | None:
-    """Of one pass of each teacher over what the student reads of it; what a store holds is computed once."""
+    """Of one pass of each teacher over what the student reads of it; what a store holds is computed once, and online it
+    is a part of the teacher's own training.
+    """
     if is_zero(plan.recipe.objective.alpha):
         return 0.0
     length, job = plan.recipe.data.sequence_length, plan.training.job
@@ -147,7 +149,7 @@ def _teacher_flops(plan: Plan, tokens: int | None) -> float | None:
     passes = [
         (capture.job.teacher, min(tokens, capture.job.sequences * length))
         for capture in plan.captures
-        if isinstance(capture.job, CaptureJob)
+        if isinstance(capture.job, CaptureJob) and capture.job.runs_teacher
     ]
     if job.teacher is not None:
         passes.append((job.teacher, tokens))

@@ -39,7 +39,7 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
     Raises:
         StageFailed: the teacher is no language model of this text.
     """
-    if job.from_step is not None:
+    if not job.runs_teacher:
         return assemble.run(job, directory, rank, ranks)
     tokens = TokenStore.open(job.tokens)
     device = _device(job, rank)

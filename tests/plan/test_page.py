@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pdforge.cli.render.plan_words import sections
 from pdforge.layout import StageDirectory, write_json
 from pdforge.plan.build import make_plans
 from pdforge.plan.content import written_fingerprint
@@ -116,6 +117,19 @@ def test_time_and_money_of_an_assumed_utilisation() -> None:
     recomputed = only(more, "train").duration
     assert recomputed is not None
     assert recomputed.seconds - seconds == pytest.approx(products / 3)
+
+
+def test_what_a_teacher_stored_itself_takes_no_second_pass() -> None:
+    page = gallery("paper/online", variants=("late",))
+    capture = only(page, "capture")
+    assert (capture.flops, capture.duration, capture.memory) == (0, None, None)
+    rows = [section.table.rows for section in sections(page) if section.title == "stages" and section.table]
+    assert rows[0][2].cells[1:7] == ("capture logits", "1, 2", "", "100B", "", "–")
+    # as of text that is tokenized, its time is not the plan's
+    assert page.total.seconds is not None
+    trained = [step.duration.seconds for step in page.stages if step.duration]
+    assert len(trained) == 2
+    assert page.total.seconds == pytest.approx(sum(trained))
 
 
 def test_runs_wait_for_each_other_only_where_one_machine_carries_them_out() -> None:

@@ -9,7 +9,7 @@ from pdforge.cli.render.plan_costs import bandwidth, costs, disk, memory
 from pdforge.cli.render.plan_groups import MANY, ONE_OF_SEVERAL, Group, alike, rows, spans, training_of
 from pdforge.cli.render.sections import Column, Drawn, Row, Section, Table
 from pdforge.plan.curves import Curve
-from pdforge.plan.page import UNTIMED, Batch, Model, PlanPage, Run, Step
+from pdforge.plan.page import Batch, Model, PlanPage, Run, Step
 from pdforge.text import UNKNOWN, count, size
 
 
@@ -69,7 +69,7 @@ def _stages(page: PlanPage) -> Section:
 
 def _stage(step: Step) -> tuple[str, ...]:
     """What is said of a stage between its name and its directory."""
-    flops = "–" if step.kind in UNTIMED else UNKNOWN if step.flops is None else f"{step.flops:.1e}"
+    flops = "–" if not step.runs_a_model else UNKNOWN if step.flops is None else f"{step.flops:.1e}"
     return (
         "✓" if step.done else "",
         ", ".join(map(str, step.needs)) or "–",
