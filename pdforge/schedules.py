@@ -1,6 +1,7 @@
 """Schedules of α, τ and the learning rate as pure functions of the step: one implementation for plan and trainer.
 
-Steps count from 1 to `total`, as the trainer counts them; a schedule never depends on where a run was resumed.
+Steps count from 1 to `total`, as the trainer counts them; a schedule never depends on where a run was resumed. One of α
+may depend on how far its teacher was, besides, which the teacher's logit store says of every step.
 Shapes: arXiv 2410.16215, Table 5; WSD is a linear warm-up, a plateau and a cosine decay.
 """
 
@@ -20,16 +21,22 @@ from pdforge.recipe.models import (
     LinearIncrease,
     Period,
     ScheduledTemperature,
+    TeacherConvergence,
     Temperature,
     WarmupStableDecay,
 )
 
 
-def alpha_at(schedule: AlphaSchedule, step: int, total: int) -> float:  # noqa: PLR0911 - one return a schedule
+def alpha_at(  # noqa: PLR0911 - one return a schedule
+    schedule: AlphaSchedule, step: int, total: int, excess: float | None = None
+) -> float:
     """α at a step: a number in [0, 1].
 
+    `excess`: nats a token, at least 0, by which the teacher's loss at the step's samples was above its last one; None:
+    unknown.
+
     Raises:
-        ValueError: the step is not in 1 … total.
+        ValueError: the step is not in 1 … total, or α follows an excess that is unknown.
     """
     if not 1 <= step <= total:
         raise ValueError(f"step {step} is not in 1 … {total}")
@@ -48,6 +55,10 @@ def alpha_at(schedule: AlphaSchedule, step: int, total: int) -> float:  # noqa: 
             return schedule.peak * 0.5 * (1 + math.cos(math.pi * progress))
         case WarmupStableDecay():
             return schedule.peak * _trapezoid(step, total, schedule.warmup, schedule.decay)
+        case TeacherConvergence():
+            if excess is None:
+                raise ValueError("α follows its teacher's convergence, which is unknown")
+            return schedule.peak * math.exp2(-excess / schedule.half_at)
     return 1 - schedule.peak * _trapezoid(step, total, schedule.warmup, schedule.decay)
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from pdforge.recipe.models import AlphaSchedule, LearningRateSchedule, Temperature
 from pdforge.schedules import alpha_at, is_zero, learning_rate_factor, temperature_at
@@ -36,6 +36,18 @@ def test_wsd() -> None:
     assert curve[-1] == pytest.approx(0)
     rest = _curve({"schedule": "wsd_beta", "peak": 0.9, "warmup": 0.1, "decay": 0.2}, 100)
     assert [1 - a for a in curve] == pytest.approx(rest)
+
+
+def test_alpha_that_a_teacher_earns() -> None:
+    """The peak where its loss is its last one, and half as much for every `half_at` nats above that."""
+    schedule = _alpha({"schedule": "teacher_convergence", "peak": 0.8, "half_at": 0.25})
+    assert [alpha_at(schedule, 3, 10, excess) for excess in (0.0, 0.25, 0.5, 0.75)] == [0.8, 0.4, 0.2, 0.1]
+    assert alpha_at(schedule, 1, 10, 1e6) == 0
+    with pytest.raises(ValueError, match="unknown"):
+        alpha_at(schedule, 3, 10)
+    assert is_zero(_alpha({"schedule": "teacher_convergence", "peak": 0}))
+    with pytest.raises(ValidationError):
+        _temperature({"kind": "scheduled", "high": 2, "along": {"schedule": "teacher_convergence"}})
 
 
 _schedules = st.one_of(

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pdforge.plan.jobs import TrainJob
-from pdforge.recipe.models import Constant, ScheduledTemperature, WarmupStableDecay, WarmupStableDecayOfRest
-from pdforge.recipe.parts.schedules import AlphaSchedule
+from pdforge.recipe.models import (
+    AlphaSchedule,
+    Constant,
+    ScheduledTemperature,
+    TeacherConvergence,
+    WarmupStableDecay,
+    WarmupStableDecayOfRest,
+)
 from pdforge.schedules import alpha_at, is_zero, learning_rate_factor, learning_rate_phases, temperature_at
 
 POINTS = 96
@@ -38,10 +45,7 @@ def curves(job: TrainJob) -> tuple[Curve, ...]:
     if objective is not None and is_zero(objective.alpha):
         found.append(_flat("α", 0.0, total, "language modelling only, nothing is captured"))
     elif objective is not None:
-        alpha = objective.alpha
-        found.append(
-            _curve("α", alpha.schedule, lambda step: alpha_at(alpha, step, total), total, _turns(alpha, total))
-        )
+        found.append(_alpha(job, objective.alpha))
         temperature = objective.temperature
         if isinstance(temperature, float):
             found.append(_flat("τ", temperature, total))
@@ -68,6 +72,25 @@ def curves(job: TrainJob) -> tuple[Curve, ...]:
         )
     )
     return tuple(found)
+
+
+def _alpha(job: TrainJob, alpha: AlphaSchedule) -> Curve:
+    """α; where it follows a teacher that has yet to be trained, no value is known."""
+    total, turns = job.steps, _turns(alpha, job.steps)
+    if not isinstance(alpha, TeacherConvergence):
+        return _curve("α", alpha.schedule, lambda step: alpha_at(alpha, step, total), total, turns)
+    excess = _excess(job)
+    if excess is None:
+        return Curve("α", alpha.schedule, (), (), (), f"at most {alpha.peak:g}; known when its teacher is trained")
+    return _curve("α", alpha.schedule, lambda step: alpha_at(alpha, step, total, excess(step)), total, turns)
+
+
+def _excess(job: TrainJob) -> Callable[[int], float] | None:
+    """What the student's logit store says of its teacher at a step; None: it is not there yet."""
+    from pdforge.store.convergence import Convergence  # noqa: PLC0415 - brings numpy along: only where α needs it
+
+    known = Convergence.known(job.logits) if job.logits else None
+    return partial(known.excess, batch=job.training.batch.global_) if known else None
 
 
 def _turns(schedule: AlphaSchedule, total: int) -> list[int]:

@@ -7,6 +7,7 @@ have got by itself: its identity does not know of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from pdforge.layout import RunDirectory, StageDirectory
 from pdforge.plan.identities import kin_identity
 from pdforge.plan.jobs import Extended, TrainJob
 from pdforge.plan.model import Plan, StageKind
-from pdforge.recipe.models import Constant, Recipe, WarmupStableDecay, WarmupStableDecayOfRest
+from pdforge.recipe.models import Constant, Recipe, TeacherConvergence, WarmupStableDecay, WarmupStableDecayOfRest
 from pdforge.schedules import alpha_at, is_zero, learning_rate_factor, learning_rate_phases, temperature_at
 
 
@@ -153,7 +154,10 @@ def _schedules(job: TrainJob) -> Iterator[tuple[str, Callable[[int], float | Non
     rate, objective, total = job.training.learning_rate_schedule, job.objective, job.steps
     yield f"the learning rate ({rate.schedule})", lambda step: learning_rate_factor(rate, step, total)
     if objective is not None and not is_zero(objective.alpha):
-        yield f"α ({objective.alpha.schedule})", lambda step: alpha_at(objective.alpha, step, total)
+        alpha = objective.alpha
+        # what a store of another length says of its teacher is not compared: such an α is equal to none
+        unknown = isinstance(alpha, TeacherConvergence)
+        yield f"α ({alpha.schedule})", lambda step: math.nan if unknown else alpha_at(alpha, step, total)
         yield "τ", lambda step: temperature_at(objective.temperature, step, total)
 
 

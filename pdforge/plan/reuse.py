@@ -15,7 +15,7 @@ from pdforge.layout import LOGITS, StageDirectory
 from pdforge.plan.estimate import estimate
 from pdforge.plan.jobs import CaptureJob, TrainJob, kept
 from pdforge.plan.model import Plan, Stage
-from pdforge.recipe.models import TopPTopK
+from pdforge.recipe.models import TeacherConvergence, TopPTopK
 
 
 def share_stores(plans: Sequence[Plan], root: Path) -> list[Plan]:
@@ -27,17 +27,21 @@ def share_stores(plans: Sequence[Plan], root: Path) -> list[Plan]:
     return [_sharing(plan, held, own) for plan in plans]
 
 
-def serves(held: CaptureJob, wanted: CaptureJob) -> str:
+def serves(held: CaptureJob, wanted: CaptureJob, *, followed: bool = False) -> str:
     """Why the store of `held` gives a reader of `wanted` the same bits as its own would; empty: it does not.
 
     Cutting a `lossless` store is what capture does. The other codecs round, so that a cut of what they stored is not
     what capture would have kept: they serve their own truncation only. They also need the same rank table, because it
     orders the entries, and so the sums over them.
+
+    `followed`: the reader's α follows what is recorded of each shard, so the last one must have as many samples.
     """
     same = ("teacher_identity", "tokens_identity", "precision", "from_step", "codec")
     if any(getattr(held, name) != getattr(wanted, name) for name in same):
         return ""
     if held.sequences < wanted.sequences or not set(wanted.columns) <= set(held.columns):
+        return ""
+    if followed and held.sequences != wanted.sequences:
         return ""
     more = f"{held.sequences:,} sequences of the same teacher and tokens"
     if held.codec == "lossless" and isinstance(held.truncation, TopPTopK) and isinstance(wanted.truncation, TopPTopK):
@@ -72,7 +76,7 @@ def _store_line(plan: Plan, stage: Stage, root: Path) -> str:
 def _sharing(plan: Plan, held: dict[str, Stage], own: dict[str, Stage]) -> Plan:
     mine, reuses, stages = plan.captures, [], plan.stages
     for stage in (each for each in plan.stages if each.kind == "capture"):
-        chosen = _serving(stage, held, own)
+        chosen = _serving(stage, held, own, followed=_is_followed(stage, plan))
         if chosen.identity == stage.identity:
             continue
         chosen = chosen.model_copy(update={"needs": stage.needs})
@@ -87,17 +91,24 @@ def _sharing(plan: Plan, held: dict[str, Stage], own: dict[str, Stage]) -> Plan:
     return plan.model_copy(update={"stages": stages, "figures": figures, "reuses": "; ".join(reuses)})
 
 
-def _serving(stage: Stage, held: dict[str, Stage], own: dict[str, Stage]) -> Stage:
+def _is_followed(stage: Stage, plan: Plan) -> bool:
+    """Whether the α of a reader follows what the store of this capture says of its teacher."""
+    readers = [each.job for each in plan.stages if stage.key in each.needs and isinstance(each.job, TrainJob)]
+    return any(job.objective and isinstance(job.objective.alpha, TeacherConvergence) for job in readers)
+
+
+def _serving(stage: Stage, held: dict[str, Stage], own: dict[str, Stage], *, followed: bool) -> Stage:
     """The capture whose store a reader of this one's reads."""
     if stage.identity in held:
         return stage
-    candidates = [other for other in held.values() if serves(_job(other), _job(stage))]
+    candidates = [other for other in held.values() if serves(_job(other), _job(stage), followed=followed)]
     if not candidates:
         # The one that serves most of these plans: it serves every plan of those that it is preferred to.
         def served(other: Stage) -> tuple[int, str]:
             return sum(bool(serves(_job(other), _job(one))) for one in own.values()), other.identity
 
-        candidates = [max((other for other in own.values() if serves(_job(other), _job(stage))), key=served)]
+        these = (other for other in own.values() if serves(_job(other), _job(stage), followed=followed))
+        candidates = [max(these, key=served)]
     return min(candidates, key=lambda other: (_job(other).sequences, kept(_job(other).truncation), other.identity))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from pdforge.plan.jobs import CaptureJob, kept
 from pdforge.stages import stop
 from pdforge.stages.entry import Results, Stopped, in_array
 from pdforge.stages.store import POLL_S, CaptureProgress, publish, spec_of
+from pdforge.store.convergence import Recorded, Seen
 from pdforge.store.fidelity import tally
 from pdforge.store.segments import Encoding, Segments, read_table
 from pdforge.store.tokens import TokenStore
@@ -54,7 +54,8 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
             count = np.concatenate([np.isfinite(one.logprobs).sum(axis=1) for one in decoded])
             mass = np.concatenate([one.mass for one in decoded]).astype(np.float64)
             measured = tally(count, mass, encoding.width, segments.fidelity(first))
-            writer.write_encoded(shard, encoded, measured, {"teacher": _teacher(segments, samples)})
+            seen = _seen(segments, samples).model_dump(mode="json")
+            writer.write_encoded(shard, encoded, measured, {"teacher": seen})
         if progress:
             progress.report(len(writer.missing_shards()))
     if rank != 0 or in_array():
@@ -63,18 +64,28 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
         if stop.requested():
             return "stopped"
         time.sleep(POLL_S)
-    shards = [
-        _teacher(segments, range(first, first + writer.spec.shard_length(shard)))
-        for shard in range(writer.spec.shards)
-        for first in [job.first_sample + shard * job.shard_sequences]
-    ]
+    recorded = _recorded(segments, job, [writer.spec.shard_length(shard) for shard in range(writer.spec.shards)])
     done = read_json(training.done) or {}
     heldout = done.get("results", {}).get("heldout_loss")
-    return publish(writer, {"teacher_heldout_loss": heldout}, {"from_step": job.from_step, "shards": shards})
+    return publish(writer, {"teacher_heldout_loss": heldout}, recorded.model_dump(mode="json"))
 
 
-def _teacher(segments: Segments, samples: range) -> dict[str, Any]:
-    """The steps at which the teacher saw a shard's samples, and its mean loss on them then, nats a token."""
+def _recorded(segments: Segments, job: CaptureJob, lengths: list[int]) -> Recorded:
+    """Of a store whose shards have so many samples."""
+    assert job.from_step is not None
+    starts = [job.first_sample + shard * job.shard_sequences for shard in range(len(lengths))]
+    last = range(max(job.first_sample, segments.end - job.shard_sequences), segments.end)
+    return Recorded(
+        from_step=job.from_step,
+        shards=tuple(
+            _seen(segments, range(start, start + length)) for start, length in zip(starts, lengths, strict=True)
+        ),
+        last=_seen(segments, last),
+    )
+
+
+def _seen(segments: Segments, samples: range) -> Seen:
+    """How the teacher did on samples when it saw them."""
     seen = [segments.seen(sample) for sample in samples]
     steps = [step for step, _ in seen]
-    return {"steps": [min(steps), max(steps)], "loss": round(float(np.mean([loss for _, loss in seen])), 6)}
+    return Seen(steps=(min(steps), max(steps)), loss=round(float(np.mean([loss for _, loss in seen])), 6))

@@ -190,6 +190,11 @@ class Segments:
                     )
                 self._where[sample] = number, block
 
+    @property
+    def end(self) -> int:
+        """The number behind that of the last sample."""
+        return max(self._where, default=-1) + 1
+
     def require(self, samples: range) -> None:
         """Refuse to go on where one of the samples is not there: raises StoreMissing that names the first."""
         missing = [sample for sample in samples if sample not in self._where]

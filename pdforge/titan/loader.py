@@ -23,6 +23,7 @@ from torchtitan.tools import utils
 
 from pdforge.distill.loss import IGNORE_INDEX
 from pdforge.recipe.columns import ENTROPY, QUANTILE_SEQUENCES, SPREAD
+from pdforge.store.convergence import Convergence
 from pdforge.store.logits import LogitStore
 from pdforge.store.mixture import Mixture
 from pdforge.store.order import SampleOrder
@@ -171,6 +172,10 @@ class StoreLoader(BaseDataLoader):
         """This rank's positions in `order`, of its batch of that number, from 0, of the whole run."""
         first = (batch * self._world + self._rank) * self._batch
         return range(first, first + self._batch)
+
+    def convergence(self) -> Convergence:
+        """How the teacher converged while it stored what is read; raises StoreMismatch: its store does not say."""
+        return Convergence.of(self._teachers[0].store.manifest, str(self._config.logits))
 
     def _read(self, wanted: range) -> tuple[dict[str, Tensor], Tensor]:
         present = [self.order[position] for position in wanted if position < self._samples]

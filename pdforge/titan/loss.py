@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,8 @@ class DistillationLoss(BaseLoss):
         self._loss = mixed_loss
         self._spread = bool(required_columns(config.objective) & {SPREAD})
         self.warmup_calls = 0
+        self.excess: Callable[[int], float] | None = None
+        """Set by the trainer where α `follows_teacher`: nats a token that the teacher of a step was above its end."""
         self.to(torch.device("cpu"))
         if compile_config is not None and compile_config.enable and "loss" in compile_config.components:
             self._loss = torch.compile(mixed_loss, backend=compile_config.backend)
@@ -62,9 +65,15 @@ class DistillationLoss(BaseLoss):
             _divergence(self._recipe), self._recipe.tail, _temperature(self._recipe, self.temperature)
         )
 
+    @property
+    def follows_teacher(self) -> bool:
+        """Whether α depends on how far the teacher was at each step."""
+        return isinstance(self._recipe.alpha, recipe.TeacherConvergence)
+
     def start_step(self, step: int, total: int) -> None:
         """α and τ of a step of `total`, and empty sums."""
-        self.alpha.fill_(schedules.alpha_at(self._recipe.alpha, step, total))
+        excess = self.excess(step) if self.excess else None
+        self.alpha.fill_(schedules.alpha_at(self._recipe.alpha, step, total, excess))
         if (temperature := schedules.temperature_at(self._recipe.temperature, step, total)) is not None:
             self.temperature.fill_(temperature)
         self.sums.zero_()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,9 @@ class DistillTrainer(Trainer):
         if self.objective is not None:
             self.objective.to(self.device)
             self.metrics_processor.parts = self._parts
+            if self.objective.follows_teacher:
+                convergence = self.dataloader.convergence()
+                self.objective.excess = partial(convergence.excess, batch=config.training.global_batch_size)
             self._expect_shape_inference()
             if config.validator.enable:
                 self.validator.afterwards = self._expect_shape_inference

@@ -93,6 +93,19 @@ def test_numbers_are_the_same_as_long_as_every_schedule_is(
     assert bool(found.obstacle) == bool(obstacle)
 
 
+def test_an_alpha_that_follows_a_teacher_is_that_of_one_store(plans: MakePlans, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    follow = ("objective.alpha={schedule: teacher_convergence}", "teacher.logits={mode: online, from_step: 1}")
+    short, long = (
+        plans("training.tokens=null", f"training.steps={number}", CONSTANT[0], *follow)[0] for number in (16, 19)
+    )
+    finish(short, root, checkpoints=(16,))
+    assert held_step(job(short)) == 0
+    found = find_extension(long, root)
+    assert found is not None
+    assert (found.same_until, found.obstacle) == (0, "α (teacher_convergence) differs from step 1 on")
+
+
 def test_the_warm_up_that_is_suggested_is_the_one(plans: MakePlans, tmp_path: Path) -> None:
     root, rate = tmp_path / "runs", "training.learning_rate_schedule.warmup="
     finish(plans(*steps(20, CONSTANT[1]))[0], root)

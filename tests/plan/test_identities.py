@@ -241,6 +241,18 @@ def test_when_distributions_are_captured_counts(plans: MakePlans) -> None:
     assert changed(offline, early) == changed(early, late) == TEACHER
 
 
+def test_how_alpha_follows_its_teacher_counts_for_the_student(plans: MakePlans) -> None:
+    """What it follows is the store's, and so is the store's identity."""
+    online = ("training.tokens=4k", "teacher.logits={mode: online, from_step: 2}")
+    alpha = "objective.alpha={{schedule: teacher_convergence, peak: {}, half_at: {}}}"
+    [constant], [before] = plans(*online), plans(*online, alpha.format(0.9, 0.1))
+    assert changed(constant, before) == TRAIN
+    for peak, half_at in ((0.8, 0.1), (0.9, 0.2)):
+        assert changed(before, plans(*online, alpha.format(peak, half_at))[0]) == TRAIN
+    [other] = plans(*online, "teacher.logits.shard_sequences=8", alpha.format(0.9, 0.1))
+    assert changed(before, other) == TEACHER
+
+
 def test_weights_of_a_mixture_count(plans: MakePlans, tmp_path: Path) -> None:
     path = tmp_path / "corpus"
     sources = [f"{{corpus: {{kind: text, path: {path}/{name}.txt}}, weight: WEIGHT}}" for name in "ab"]

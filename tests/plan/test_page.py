@@ -11,11 +11,14 @@ from pdforge.cli.render.plan_words import sections
 from pdforge.layout import StageDirectory, write_json
 from pdforge.plan.build import make_plans
 from pdforge.plan.content import written_fingerprint
+from pdforge.plan.curves import Curve
+from pdforge.plan.jobs import CaptureJob
 from pdforge.plan.make_page import make_page
 from pdforge.plan.page import PlanPage, Step
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
 from tests.plan.conftest import CPU, MakePlans
+from tests.store import made
 
 H100 = Profile(
     name="h100",
@@ -192,6 +195,29 @@ def test_curves_turn_where_the_schedules_do() -> None:
     assert curves["τ"].keys == ((1, 2.0),)
     assert max(curves["learning rate"].values) == 6e-4
     assert curves["learning rate"].steps[-1] == 11_921
+
+
+def test_an_alpha_that_follows_its_teacher_is_drawn_once_the_teacher_is_known(plans: MakePlans, tmp_path: Path) -> None:
+    """Shards of 16 sequences, steps of 8: two steps a shard; nothing is guessed before."""
+    root, follow = tmp_path / "runs", "objective.alpha={schedule: teacher_convergence, peak: 0.8, half_at: 0.5}"
+    [plan] = plans("training.tokens=4k", "teacher.logits={mode: online, from_step: 1, shard_sequences: 16}", follow)
+
+    def alpha() -> Curve:
+        return only(make_page([plan], root), "train").curves[0]
+
+    assert alpha() == Curve("α", "teacher_convergence", (), (), (), "at most 0.8; known when its teacher is trained")
+    shards = [{"steps": [1, 2], "loss": loss} for loss in (5.0, 4.0, 3.5, 2.9)]
+    capture = plan.stage("capture")
+    assert capture is not None
+    assert isinstance(capture.job, CaptureJob)
+    made.store(
+        StageDirectory(root / capture.directory).output,
+        made.spec(sequences=capture.job.sequences, shard_sequences=16),
+        capture={"from_step": 1, "shards": shards, "last": {"steps": [19, 19], "loss": 3.0}},
+    )
+    found = alpha()
+    assert found.steps == (1, 2, 3, 4, 5, 6, 7)
+    assert found.values == pytest.approx([0.05, 0.05, 0.2, 0.2, 0.4, 0.4, 0.8])
 
 
 def test_a_page_is_json(plans: MakePlans, tmp_path: Path) -> None:

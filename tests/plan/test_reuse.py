@@ -70,6 +70,19 @@ def test_which_store_serves_whom(plans: MakePlans, held: list[str], wanted: list
     assert bool(serves(capture(one), capture(other))) == expected
 
 
+def test_an_alpha_that_follows_a_store_takes_no_longer_one(plans: MakePlans, tmp_path: Path) -> None:
+    """What is recorded of a shard is its own: a last one of more samples would make another α of the same run."""
+    online = ("teacher.logits={mode: online, from_step: 2}", LOSSLESS)
+    follow = "objective.alpha={schedule: teacher_convergence}"
+    [short], [long] = plans("training.tokens=4k", *online), plans("training.tokens=5k", *online)
+    assert serves(capture(long), capture(short))
+    assert not serves(capture(long), capture(short), followed=True)
+    assert serves(capture(short), capture(short), followed=True)
+    finish(long, tmp_path / "runs")
+    assert reads(plans("training.tokens=4k", *online)[0]) == capture(long).output
+    assert reads(plans("training.tokens=4k", *online, follow)[0]) == capture(short).output
+
+
 def test_runs_that_keep_the_same_share_a_store_and_learn_of_it_what_each_wants(plans: MakePlans) -> None:
     keep = "teacher.logits.keep={top_p: 0.95, top_k: 100}"
     [wide], [narrow], [own] = plans(keep), plans(keep, "teacher.truncation.top_k=10"), plans()

@@ -24,6 +24,8 @@ def recipe(seed: int) -> Values:
         "teacher": _teacher(draw, hub=hub),
     }
     _suit(values["objective"], values["teacher"])
+    if values["teacher"].get("logits", {}).get("mode") == "online":
+        _follow(draw, values)
     values["description"] = "".join(draw.choices("aé τ\"'#:{}%\\\n\t-", k=draw.randrange(12)))
     for name, make in (("finetune", _finetune), ("export", _export), ("evaluate", _evaluate), ("expect", _expect)):
         if draw.random() < 0.3:
@@ -112,6 +114,8 @@ def _teacher(draw: Draw, *, hub: bool) -> Values:
     ]
     stored = _some(draw, {"shard_sequences": 64, "codec": "context-40", "columns": ["entropy", "logsumexp"]})
     logits: list[Values] = [{"mode": "live"}, {"mode": "offline"}, stored]
+    if model is pretrain:
+        logits.append({"mode": "online", "from_step": 1, **stored})
     return {"model": model, **_some(draw, {"truncation": draw.choice(truncations), "logits": draw.choice(logits)})}
 
 
@@ -152,6 +156,17 @@ def _suit(objective: Values, teacher: Values) -> None:
             del objective["loss"]
     elif kind == "reverse_kld":
         objective["tail"] = "ghost"
+
+
+def _follow(draw: Draw, values: Values) -> None:
+    """The student is trained as long as its teacher, whose distributions it reads as they were; maybe α follows too."""
+    theirs = values["teacher"]["model"]["training"]
+    for name in ("tokens", "steps"):
+        values["training"].pop(name, None)
+        values["training"] |= {name: theirs[name]} if name in theirs else {}
+    if draw.random() < 0.5:
+        convergence = {"schedule": "teacher_convergence", **_some(draw, {"peak": 0.5, "half_at": 0.3})}
+        values["objective"]["alpha"] = convergence
 
 
 def _finetune(draw: Draw) -> Values:

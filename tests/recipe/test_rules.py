@@ -169,6 +169,11 @@ BROKEN = {
         ("  model:", "  logits: {mode: online, from_step: ¦300}\n  model:"),
         (ALPHA, "0.1"),
     ),
+    "follows what is not recorded": (
+        "PD146",
+        "schedule is teacher_convergence, and the teacher's distributions are offline",
+        (ALPHA, "{schedule: ¦teacher_convergence, peak: 0.5}"),
+    ),
     "tail of a sample": (
         "PD135",
         "tail is ghost, and the truncation is sample",
@@ -381,6 +386,10 @@ SOUND_NEARBY = {
     "PD142": [
         ("student:\n", "evaluate: {tasks: [{task: piqa}, {task: piqa, shots: 5, name: piqa5}]}\nexport: {}\nstudent:\n")
     ],
+    "PD146": [
+        ("  model:", "  logits: {mode: online, from_step: 200}\n  model:"),
+        (ALPHA, "{schedule: teacher_convergence}"),
+    ],
     "PD147": [
         ("teacher", "_"),
         ("student:\n", f"teachers: [{{weight: 0.7, {EACH}}}, {{weight: 30%, {EACH}}}]\nstudent:\n"),
@@ -438,6 +447,12 @@ def test_a_free_head_width_is_sound() -> None:
 def test_without_distillation_no_advice_on_it() -> None:
     text = spoil("temperature: 1.0", "temperature: 9", spoil("top_k: 50", "top_k: 2", spoil(ALPHA, "0")))
     assert findings(text) == []
+
+
+def test_an_alpha_that_follows_its_teacher_may_begin_early_and_go_high() -> None:
+    early = spoil("  model:", "  logits: {mode: online, from_step: 1}\n  model:")
+    assert findings(spoil(ALPHA, "{schedule: teacher_convergence, peak: 0.9}", early)) == []
+    assert {d.code for d in findings(spoil(ALPHA, "0.9", early))} == {"PD160", "PD162"}
 
 
 def test_counts_of_any_size_are_judged_in_time() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from pdforge.recipe.parts.base import Model
-from pdforge.recipe.parts.schedules import AlphaSchedule, Constant
+from pdforge.recipe.parts.schedules import AlphaSchedule, Constant, StepSchedule
 from pdforge.recipe.units import Fraction, Real
 
 
@@ -92,7 +92,7 @@ class ScheduledTemperature(Model):
     """τ where the schedule is 0."""
     high: Annotated[Real, Field(gt=0, le=100)]
     """τ where the schedule is 1."""
-    along: AlphaSchedule
+    along: StepSchedule
     """The schedule; one of those of α, with its `peak` usually 1."""
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from pdforge.recipe.parts.base import Model
-from pdforge.recipe.units import Count, Fraction
+from pdforge.recipe.units import Count, Fraction, Real
 
 
 class Constant(Model):
@@ -76,17 +76,29 @@ class Cosine(Model):
     """The first step's value."""
 
 
+class TeacherConvergence(Model):
+    """α that a teacher earns while it is pre-trained (`teacher.logits.mode: online`): near 0 where it had much to learn
+    at the step that a distribution is from, and the peak where its loss was that of its last steps."""
+
+    schedule: Literal["teacher_convergence"]
+    peak: Fraction = 0.9
+    """Its value for a teacher that has converged."""
+    half_at: Annotated[Real, Field(gt=0, le=100)] = 0.1
+    """Nats a token above the teacher's last loss at which α is half the peak; twice as many, and it is a quarter."""
+
+
 def _constant(value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     plain = number or (isinstance(value, str) and value[:1].isdigit())
     return {"schedule": "constant", "value": value} if plain else value
 
 
-AlphaSchedule = Annotated[
-    Constant | LinearIncrease | LinearDecrease | Period | WarmupStableDecay | WarmupStableDecayOfRest | Cosine,
-    Field(discriminator="schedule"),
-    BeforeValidator(_constant),
-]
+_OfSteps = Constant | LinearIncrease | LinearDecrease | Period | WarmupStableDecay | WarmupStableDecayOfRest | Cosine
+
+StepSchedule = Annotated[_OfSteps, Field(discriminator="schedule"), BeforeValidator(_constant)]
+"""A value over the steps that depends on nothing else; a plain number is constant."""
+
+AlphaSchedule = Annotated[_OfSteps | TeacherConvergence, Field(discriminator="schedule"), BeforeValidator(_constant)]
 """α over the steps; a plain number is constant."""
 
 

@@ -20,6 +20,7 @@ from pdforge.recipe.models import (
     ReverseKLD,
     Sample,
     ScheduledTemperature,
+    TeacherConvergence,
     TopPTopK,
     WarmupStableDecay,
 )
@@ -87,7 +88,8 @@ def some_language_modelling(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
     stand-in for the teacher's. The distillation scaling laws (arXiv 2502.08606) put the cost at about 0.1 nats, and
     at about 0.01 with 30 % language modelling; in the paper's Table 4, α = 0.9 gains 3.6 % and α = 1 only 1.6 %."""
     alpha = pupil.objective.alpha
-    top = alpha.value if isinstance(alpha, Constant) else alpha.peak if isinstance(alpha, WarmupStableDecay) else 0.0
+    plateau = alpha.peak if isinstance(alpha, WarmupStableDecay | TeacherConvergence) else 0.0
+    top = alpha.value if isinstance(alpha, Constant) else plateau
     if pupil.teacher is not None and isinstance(pupil.teacher.truncation, TopPTopK) and top == 1:
         field = "objective.alpha.value" if isinstance(alpha, Constant) else "objective.alpha.peak"
         yield Finding(field, "α is 1 on a truncated target: no language-modelling loss corrects it", "0.9 did best")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pdforge.diagnostics import Severity
-from pdforge.recipe.models import OnlineLogits, PretrainedHere, Recipe
+from pdforge.recipe.models import OnlineLogits, PretrainedHere, Recipe, TeacherConvergence
 from pdforge.recipe.pupils import Pupil
 from pdforge.recipe.rules.parts import TrainedPart, each_pupil, trainings
 from pdforge.recipe.rules.registry import Finding, rule
@@ -18,6 +18,11 @@ _MOST_ALPHA = 0.1
 def _online(pupil: Pupil) -> OnlineLogits | None:
     logits = pupil.teacher.logits if pupil.teacher else None
     return logits if isinstance(logits, OnlineLogits) else None
+
+
+def _follows(pupil: Pupil) -> bool:
+    """Whether α takes account of how far the teacher was."""
+    return isinstance(pupil.objective.alpha, TeacherConvergence)
 
 
 def _trained(recipe: Recipe, path: str) -> TrainedPart | None:
@@ -69,21 +74,36 @@ def online_reads_once(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
             yield Finding(f"{path}.epochs", f"epochs is {part.training.epochs}, and mode is online", "epochs: 1")
 
 
+@rule("PD146", Severity.ERROR, "α follows a convergence that nobody recorded")
+@each_pupil
+def follows_what_is_seen(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
+    """A teacher that stores its distributions while it is pre-trained (`logits: {mode: online}`) records how it did at
+    each step, and `alpha: {schedule: teacher_convergence}` follows that. Distributions that are captured afterwards, or
+    live, are all of one teacher that no longer changes: there is nothing to follow."""
+    if _follows(pupil) and pupil.distils and pupil.teacher and not _online(pupil):
+        yield Finding(
+            "objective.alpha.schedule",
+            f"schedule is teacher_convergence, and the teacher's distributions are {pupil.teacher.logits.mode}",
+            "schedule: wsd; or logits: {mode: online, from_step: …} of a teacher that is pre-trained here",
+        )
+
+
 @rule("PD160", Severity.WARNING, "distributions from early in the teacher's training")
 @each_pupil
 def online_late(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """The paper stores the distributions of a 9B teacher while it is pre-trained over 400B tokens: a student of its
     first 100B does 20.9 % worse than without a teacher, one of its last 100B 3.9 % worse, and 0.5 % better with
-    α = 0.1. An early teacher knows less than the data does."""
+    α = 0.1. An early teacher knows less than the data does. An α that follows its convergence gives it little weight
+    as long as that is so."""
     online, teacher = _online(pupil), _teacher(recipe, pupil)
-    if online is None or teacher is None or not pupil.distils:
+    if online is None or teacher is None or not pupil.distils or _follows(pupil):
         return
     steps = teacher.steps(recipe.data.sequence_length)
     if steps > 0 and online.from_step < _LATE * steps:
         yield Finding(
             "teacher.logits.from_step",
             f"captured from step {online.from_step} of {steps}: an early teacher's distributions hurt",
-            "capture the last part of its training, or mode: offline",
+            "capture the last part of its training, mode: offline, or alpha: {schedule: teacher_convergence}",
         )
 
 
@@ -91,14 +111,15 @@ def online_late(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
 @each_pupil
 def online_little_weight(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """Distributions of a teacher that is still being trained help only with little weight: in the paper those of the
-    last 100B of 400B tokens lose 3.9 % at full weight and gain 0.5 % at α = 0.1 with top-0.95-50."""
+    last 100B of 400B tokens lose 3.9 % at full weight and gain 0.5 % at α = 0.1 with top-0.95-50. An α that follows the
+    teacher's convergence is small by itself where the teacher was far from its end."""
     alpha = pupil.objective.alpha
     field, most = ("value", alpha.value) if alpha.schedule == "constant" else ("peak", alpha.peak)
     if alpha.schedule == "wsd_beta":
         most = 1.0
-    if _online(pupil) and most > _MOST_ALPHA:
+    if _online(pupil) and most > _MOST_ALPHA and not _follows(pupil):
         yield Finding(
             f"objective.alpha.{field}",
             f"α reaches {most:g} on online distributions; the paper gained at 0.1",
-            "alpha: 0.1",
+            "alpha: 0.1, or {schedule: teacher_convergence}",
         )
