@@ -23,8 +23,8 @@ from pdforge.plan.model import Plan, Stage, StageFigures, StageKind
 from pdforge.plan.profile import Profile
 from pdforge.recipe.dump import recipe_values
 from pdforge.recipe.load import LoadedRecipe
-from pdforge.recipe.models import PretrainedHere, Recipe, Training
-from pdforge.recipe.pupils import pupils, taught
+from pdforge.recipe.models import Recipe, Training
+from pdforge.recipe.rules.parts import trainings
 from pdforge.recipe.tree import dotted
 from pdforge.review.fields import Path as FieldPath
 from pdforge.review.fields import changed, replaced, value_at
@@ -227,14 +227,10 @@ def _figures(plan: Plan, stage: Stage | None) -> StageFigures:
 
 def _plan(loaded: LoadedRecipe) -> Plan:
     """The plan on the smallest machine that its parallelism fits: identities do not depend on where a run is."""
-    profile = Profile(name="review", processes_per_node=lcm(*map(_processes, _trainings(loaded.recipe))))
+    needed = lcm(*(_processes(part.training) for part in trainings(loaded.recipe)))
+    profile = Profile(name="review", processes_per_node=needed)
     (plan,) = make_plans([loaded], profile, Path("runs"), fingerprint_of=written_fingerprint)
     return plan
-
-
-def _trainings(recipe: Recipe) -> list[Training]:
-    pretrained = [teacher.model.training for _, teacher in taught(recipe) if isinstance(teacher.model, PretrainedHere)]
-    return [*(pupil.training for pupil in pupils(recipe)), *pretrained]
 
 
 def _processes(training: Training) -> int:
