@@ -18,7 +18,7 @@ from pdforge.launch.local import cores
 from pdforge.plan.advice import Advice
 from pdforge.plan.fitting import ROOM, ways_to_fit
 from pdforge.plan.jobs import TrainJob
-from pdforge.plan.memory import heaviest_rank, training_memory
+from pdforge.plan.memory import TEACHER, heaviest_rank, training_memory, weights_beside
 from pdforge.plan.model import Plan, Stage, merged_stages
 from pdforge.recipe.rules.planning import TIGHT, TOO_LARGE, UNBUILDABLE
 
@@ -98,7 +98,11 @@ def _look(stage: Stage, root: Path) -> Looked:
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         found = {"error": f"exit code {done.returncode}: {last}"}
-    return Looked(stage, found.get("peak", {}), found.get("static", 0), found.get("error", ""))
+    peak = found.get("peak", {})
+    if peak and (beside := weights_beside(stage.job)):
+        # its weights are not there to be loaded: arithmetic
+        peak[TEACHER] = beside
+    return Looked(stage, peak, found.get("static", 0), found.get("error", ""))
 
 
 def findings(looked: Iterable[Looked], plan: Plan) -> Iterator[Advice]:

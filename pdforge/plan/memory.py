@@ -302,17 +302,31 @@ class _Trained:
 
     @property
     def teacher(self) -> int:
-        """The teacher's entries as they travel, twice while a batch is cut into chunks; or its weights."""
+        """The teacher's entries as they travel, twice while a batch is cut into chunks; and its weights beside them."""
         job = self.job
-        if job.teacher is not None:
-            shape = job.teacher.architecture
-            dtype = getattr(job.teacher, "dtype", job.training.precision)
-            return BYTES[dtype] * parameter_count(shape, self.vocabulary).total if shape else 0
-        if not job.stores:
+        learnt = [job.truncation] if job.teacher and job.truncation else job.learnt
+        if not learnt:
             return 0
         # each teacher's entries are padded to those of the one with most
-        entries = len(job.stores) * min(max(kept(each)[1] for each in job.learnt), self.vocabulary)
-        return 2 * 4 * (1 + 2 * entries) * job.training.batch.micro * job.sequence_length
+        entries = len(learnt) * min(max(kept(each)[1] for each in learnt), self.vocabulary)
+        travelling = 2 * 4 * (1 + 2 * entries) * job.training.batch.micro * job.sequence_length
+        return travelling + weights_beside(job)
+
+
+def weights_beside(job: TrainJob) -> int:
+    """Bytes of the frozen teacher in a training's own job, on one device; 0 where there is none, or its shape is
+    unknown. Its layers are sharded over `data_shard`, the one at work and the next one whole; its tables everywhere.
+    """
+    shape = job.teacher.architecture if job.teacher else None
+    if shape is None or job.teacher_precision is None:
+        return 0
+    shard = split_batch(job.training, job.processes, place=job.place).data_parallel
+    shard //= job.training.parallelism.data_replicate
+    block = block_tensors(shape)
+    layers = shape.layers * sum(tensor.local(shard, 1) for tensor in block)
+    gathered = 2 * sum(tensor.local(1, 1) for tensor in block) if shard > 1 else 0
+    tables = (1 if shape.tied_embeddings else 2) * job.vocabulary * shape.hidden + shape.hidden
+    return BYTES[job.teacher_precision] * (layers + gathered + tables)
 
 
 def kept_of_a_block(shape: Architecture) -> int:

@@ -32,7 +32,9 @@ from torchtitan.distributed import utils as titan_distributed
 from torchtitan.tools import utils as titan_utils
 from torchtitan.trainer import Trainer
 
+from pdforge.plan.jobs import kept
 from pdforge.titan.allocations import Allocations
+from pdforge.titan.loader import StoreLoader
 from pdforge.titan.mock import MockLoader
 from pdforge.titan.trainer import DistillTrainer
 
@@ -93,13 +95,23 @@ def _as_trial(config: DistillTrainer.Config, folder: Path, fakes: _Fakes) -> Dis
         model_spec=spec,
         dump_folder=str(folder),
         teacher=None,
-        dataloader=MockLoader.Config(like=config.dataloader),
+        dataloader=MockLoader.Config(like=_as_stored(config)),
         validator=dataclasses.replace(config.validator, enable=False),
         checkpoint=dataclasses.replace(config.checkpoint, enable=False, initial_load_path=None),
         comm=dataclasses.replace(config.comm, mode="fake_backend"),
         compile=dataclasses.replace(config.compile, enable=False),
     )
     return trial
+
+
+def _as_stored(config: DistillTrainer.Config) -> StoreLoader.Config:
+    """The loader's configuration; where a teacher runs beside the student, as if what it says came from a store."""
+    loader, teacher = config.dataloader, config.teacher
+    assert isinstance(loader, StoreLoader.Config)
+    if teacher is None:
+        return loader
+    top_p, top_k = kept(teacher.truncation)
+    return dataclasses.replace(loader, logits="beside", top_p=top_p, top_k=top_k, spread=teacher.spread, named=False)
 
 
 class _Fakes:
