@@ -21,6 +21,7 @@ from pdforge.plan.jobs import (
     TokenizeJob,
     TrainJob,
 )
+from pdforge.plan.lesson import Lesson
 from pdforge.plan.model import Stage, shared_directory
 from pdforge.recipe.dump import dump_recipe
 from pdforge.recipe.models import (
@@ -33,6 +34,7 @@ from pdforge.recipe.models import (
     PretrainedTokenizer,
     StandardLibraryCorpus,
 )
+from pdforge.recipe.pupils import finetuned
 
 if TYPE_CHECKING:
     from pdforge.plan.build import _Builder
@@ -52,13 +54,16 @@ class AfterTraining:
 
     @property
     def contents(self) -> list[str]:
-        """What names the files that fine-tuning reads, and the recipe only points at."""
-        return [self.conversations.identity] if self.conversations else []
+        """What names the files and the teacher that fine-tuning reads, and its part of the recipe only points at."""
+        read = [self.conversations and self.conversations.identity, self.lesson and self.lesson.identity]
+        return [each for each in read if each]
 
     @property
     def stages(self) -> list[Stage]:
         """Those that the recipe asks for, in dependency order."""
-        return [stage for stage in (self.conversations, self.finetune, self.export, self.evaluate) if stage]
+        taught = self.lesson.stages if self.lesson else []
+        after = (self.conversations, self.finetune, self.export, self.evaluate)
+        return [*taught, *(stage for stage in after if stage)]
 
     @property
     def student(self) -> Stage:
@@ -128,9 +133,17 @@ class AfterTraining:
         return self.run.shared(job, needs=[tokenize], processes=self.run.tokenize_processes(corpus))
 
     @cached_property
+    def lesson(self) -> Lesson | None:
+        """What fine-tuning learns of a teacher beside the student; None where it has no objective of its own."""
+        pupil, before = finetuned(self.recipe), self.run.lessons[0]
+        if pupil is None:
+            return None
+        return Lesson(self.run, pupil, before if before.pupil.place == pupil.place else None)
+
+    @cached_property
     def finetune(self) -> Stage | None:
         """The stage that fine-tunes the student."""
-        recipe, conversations, mix = self.recipe, self.conversations, self.mix
+        recipe, conversations, mix, lesson = self.recipe, self.conversations, self.mix, self.lesson
         if recipe.finetune is None or conversations is None or mix is None:
             return None
         train, tokens = _job(self.run.train), self.run.output(self.run.tokenize.directory)
@@ -141,8 +154,10 @@ class AfterTraining:
             kind="finetune",
             identity=identities.finetune_identity(
                 recipe.finetune.training,
+                recipe.finetune.objective,
                 train=self.pretrained_identity,
                 conversations=conversations.identity,
+                logits=lesson.identity if lesson else None,
                 steps=mix.steps,
                 sequences=mix.conversations,
                 text_sequences=mix.text,
@@ -153,11 +168,9 @@ class AfterTraining:
             vocabulary=train.vocabulary,
             sequence_length=train.sequence_length,
             training=recipe.finetune.training,
-            objective=None,
-            truncation=None,
+            objective=recipe.finetune.objective,
             steps=mix.steps,
             tokens=tokens,
-            logits=None,
             initial=InitialWeights(
                 kind="torchtitan", path=f"{self._checkpoints(self.run.train)}/step-{self.step or train.steps}"
             ),
@@ -170,8 +183,9 @@ class AfterTraining:
             device=self.profile.device,
             processes=self.profile.processes,
             output=self.run.output(directory),
+            **(lesson.fields if lesson else {"truncation": None, "logits": None}),
         )
-        needs = [self.run.tokenize, conversations, self.run.train]
+        needs = [self.run.tokenize, conversations, self.run.train, *(lesson.needs if lesson else [])]
         return Stage.of(job, directory=directory, needs=needs, processes=self.profile.processes)
 
     @cached_property

@@ -87,9 +87,10 @@ class _Builder:
         self.train_sequences = self.recipe.data.train_tokens // self.recipe.data.sequence_length
 
     def plan(self) -> Plan:
-        before = {stage.key: stage for lesson in self.lessons for stage in lesson.stages}
-        after = {stage.key: stage for one in (self.after, *self.earlier) for stage in one.stages}
-        stages = [self.tokenize, *before.values(), self.train, *after.values()]
+        before = [stage for lesson in self.lessons for stage in lesson.stages]
+        after = [stage for one in (self.after, *self.earlier) for stage in one.stages]
+        every = {stage.key: stage for stage in (self.tokenize, *before, self.train, *after)}
+        stages = list(every.values())
         return Plan.model_construct(
             name=self.recipe.recipe,
             variant=self.loaded.variant,

@@ -228,16 +228,29 @@ def student_at_identity(train: str, step: int) -> str:
 
 
 def finetune_identity(
-    training: Training, *, train: str, conversations: str, steps: int, sequences: int, text_sequences: int
+    training: Training,
+    objective: Objective | None,
+    *,
+    train: str,
+    conversations: str,
+    logits: str | None,
+    steps: int,
+    sequences: int,
+    text_sequences: int,
 ) -> str:
-    """Of a fine-tuned student: `sequences` samples of `conversations` and further ones of the text of `train`."""
+    """Of a fine-tuned student: `sequences` samples of `conversations` and further ones of the text of `train`; with an
+    objective as in `train_identity`, `logits` the identity of the live teacher's distributions.
+    """
+    distilled = objective is not None and not is_zero(objective.alpha)
+    minimised = {"objective": objective.model_dump(mode="json", exclude_none=True)} if objective and distilled else {}
     return _stage(
         "finetune",
-        needs=[train, conversations],
+        needs=[train, conversations, *([logits] if logits else [])],
         training=_result(training),
         steps=steps,
         sequences=sequences,
         text_sequences=text_sequences,
+        **minimised,
     )
 
 
@@ -259,8 +272,8 @@ def evaluate_identity(evaluate: Evaluate, *, student: str, export: str | None, i
 
 def run_hash(train: str, recipe: Recipe, contents: Sequence[str] = ()) -> str:
     """Of a run: the student's identity, which holds those of all stages before it, its fine-tuning, and pdforge's own
-    version. `contents` names the files that fine-tuning reads. In what forms the student is exported, and what is
-    measured of it, may be decided when it is trained.
+    version. `contents` names the files and the teacher of fine-tuning. In what forms the student is exported, and what
+    is measured of it, may be decided when it is trained.
     """
     after = recipe.model_dump(mode="json", by_alias=True, include={"finetune"}, exclude_none=True)
     named = {"contents": list(contents)} if contents else {}

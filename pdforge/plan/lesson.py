@@ -51,10 +51,13 @@ class _Live(NamedTuple):
 
 
 class Lesson:
-    """The teacher of one pupil, who may be a teacher too: each of a chain has a lesson of its own."""
+    """The teacher of one pupil, who may be a teacher too: each of a chain has a lesson of its own.
 
-    def __init__(self, run: _Builder, pupil: Pupil) -> None:
-        self.run, self.pupil = run, pupil
+    `before` is an earlier lesson of the same teacher: it is trained once, for both.
+    """
+
+    def __init__(self, run: _Builder, pupil: Pupil, before: Lesson | None = None) -> None:
+        self.run, self.pupil, self.before = run, pupil, before
 
     @property
     def stages(self) -> list[Stage]:
@@ -145,6 +148,8 @@ class Lesson:
     @cached_property
     def teacher(self) -> Stage | None:
         """The stage that trains the teacher, where the recipe asks for one."""
+        if self.before is not None:
+            return self.before.teacher
         run, teacher, above = self.run, self.pupil.teacher, self.above
         if teacher is None or not isinstance(teacher.model, PretrainedHere | DistilledHere):
             return None
@@ -187,9 +192,11 @@ class Lesson:
         """What a person calls the teacher: `teacher`, `assistant`, `assistant 2` of two, counted from the top; of
         several teachers `teacher 1` and so on.
         """
-        _, several, number = self.pupil.place.partition("teachers.")
-        if several:
+        of, _, number = self.pupil.place.rpartition(".")
+        if of == "teachers":
             return f"teacher {int(number) + 1}"
+        if of == "finetune":
+            return "teacher of fine-tuning"
         return "teacher" if self.depth == 0 else "assistant" if self.depth == 1 else f"assistant {self.depth}"
 
     @cached_property

@@ -1,19 +1,22 @@
-"""Who learns from whom in a recipe: the student, and every teacher that is itself distilled."""
+"""Who learns from whom in a recipe: the student, pre-trained and fine-tuned, and every teacher that is distilled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pdforge.recipe.models import Architecture, DistilledHere, Objective, Recipe, Teacher, Training
+from pdforge.recipe.models import Architecture, DistilledHere, LiveLogits, Objective, Recipe, Teacher, Training
 from pdforge.schedules import is_zero
+
+FINETUNING = "finetune."
+"""`Pupil.path` of the student as it is fine-tuned."""
 
 
 class Pupil(NamedTuple):
     """A model that may learn from a teacher; one that has several is as many pupils."""
 
     path: str
-    """What stands before the paths of its `training`, `objective` and `teacher`: nothing, or `teacher.model.`."""
+    """What stands before the paths of its `training` and `objective`: nothing, `finetune.` or `teacher.model.`."""
     shape: str
     """Path of its architecture."""
     architecture: Architecture
@@ -22,7 +25,7 @@ class Pupil(NamedTuple):
     teacher: Teacher | None
     """None: it has none."""
     place: str = "teacher"
-    """Where it stands: `teacher`, or `teachers.0` of several."""
+    """Path of that teacher: `teacher`, `teachers.0` of several, `finetune.teacher`, `teacher.model.teacher`."""
     weight: float = 1.0
     """Of that teacher."""
 
@@ -33,8 +36,10 @@ class Pupil(NamedTuple):
 
     def field(self, name: str) -> str:
         """Path of a field that is named as a student with one teacher has it."""
-        whose, dot, rest = name.partition(".")
-        return f"{self.path}{self.place if whose == 'teacher' else whose}{dot}{rest}"
+        for students, own in (("student.architecture", self.shape), ("teacher", self.place)):
+            if name == students or name.startswith(f"{students}."):
+                return own + name.removeprefix(students)
+        return self.path + name
 
     @property
     def assistant(self) -> Pupil | None:
@@ -42,8 +47,16 @@ class Pupil(NamedTuple):
         model = self.teacher.model if self.teacher else None
         if not isinstance(model, DistilledHere):
             return None
-        path = self.field("teacher.model.")
-        return Pupil(path, f"{path}architecture", model.architecture, model.training, model.objective, model.teacher)
+        path = f"{self.place}.model."
+        return Pupil(
+            path,
+            f"{path}architecture",
+            model.architecture,
+            model.training,
+            model.objective,
+            model.teacher,
+            place=f"{path}teacher",
+        )
 
 
 def student_of(recipe: Recipe) -> list[Pupil]:
@@ -59,9 +72,29 @@ def student_of(recipe: Recipe) -> list[Pupil]:
     ]
 
 
+def finetuned(recipe: Recipe) -> Pupil | None:
+    """The student as it is fine-tuned, with a teacher beside it; None where that has no objective of its own."""
+    finetune = recipe.finetune
+    if finetune is None or finetune.objective is None:
+        return None
+    source, live = finetune.teacher or recipe.teacher, LiveLogits.model_construct(mode="live")
+    return Pupil(
+        FINETUNING,
+        "student.architecture",
+        recipe.student.architecture,
+        finetune.training,
+        finetune.objective,
+        source and Teacher.model_construct(model=source.model, logits=live, truncation=source.truncation),
+        place="finetune.teacher" if finetune.teacher or recipe.teachers else "teacher",
+    )
+
+
 def pupils(recipe: Recipe) -> Iterator[Pupil]:
-    """The student with each of its teachers, and behind it the teachers that are distilled, along the chain upwards."""
-    for student in student_of(recipe):
+    """The student with each of its teachers, and as it is fine-tuned; behind each the teachers that are distilled,
+    along the chain upwards.
+    """
+    after = finetuned(recipe)
+    for student in (*student_of(recipe), *([after] if after else [])):
         pupil: Pupil | None = student
         while pupil is not None:
             yield pupil

@@ -18,6 +18,7 @@ from pdforge.plan.estimate import flops_per_token
 from pdforge.plan.jobs import CaptureJob, EvaluateJob, TrainJob
 from pdforge.plan.model import Plan, Stage, merged_stages
 from pdforge.recipe.models import Architecture
+from pdforge.recipe.pupils import finetuned
 from pdforge.recipe.sizes import parameter_count
 from pdforge.report.model import HELDOUT, Curve, Metric, Results, RunResult, Schedule, StoreResult, TeacherResult
 from pdforge.report.results import metric_rows, stage_results
@@ -68,7 +69,9 @@ def _without_seed(plan: Plan) -> str:
     """Names all that decides a run's result except the seed of its student."""
     job = plan.training.job.model_dump(mode="json", exclude=_WHERE_AND_HOW)
     job["training"] = {key: value for key, value in job["training"].items() if key not in _WHERE_AND_HOW}
-    after = plan.recipe.model_dump(mode="json", include={"finetune", "evaluate"}, exclude_none=True)
+    # a teacher that only fine-tuning learns from is not in the job
+    parts = {"finetune", "evaluate", *({"teacher"} if finetuned(plan.recipe) else set())}
+    after = plan.recipe.model_dump(mode="json", include=parts, exclude_none=True)
     return identity({"job": job, **after})
 
 

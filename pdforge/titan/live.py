@@ -7,13 +7,15 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from pdforge.plan.jobs import HuggingFaceSource, ModelSource
 from pdforge.recipe.columns import ENTROPY, QUANTILE_SEQUENCES, SPREAD
 from pdforge.recipe.models import Truncation
-from pdforge.store.tokens import TokenStore
+from pdforge.store.mixture import Mixture
+from pdforge.store.tokens import TokenSplit, TokenStore
 from pdforge.titan.teacher import Signal, load_teacher
 
 
@@ -39,7 +41,14 @@ class LiveTeacher:
         skip_lowest_entropy: float | None = None
         """Part of the positions, those where its entropy is lowest, that lose their teacher."""
 
-    def __init__(self, config: Config, device: torch.device, mesh: DeviceMesh | None, micro: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        mesh: DeviceMesh | None,
+        micro: int,
+        split: TokenSplit | Mixture,
+    ) -> None:
         """Load it, see that it is a language model of the text, and measure what is a low entropy.
 
         A collective of all processes of the job.
@@ -49,6 +58,7 @@ class LiveTeacher:
             device: where it runs.
             mesh: over whose processes its layers are sharded; None: each process holds all of it.
             micro: sequences that it takes at once.
+            split: what the student's samples are of.
 
         Raises:
             EnvironmentFault, StoreMismatch: as `load_teacher`.
@@ -61,9 +71,22 @@ class LiveTeacher:
         self._signal.require_language_model(micro)
         self._columns = ((SPREAD,) if config.spread else ()) + ((ENTROPY,) if config.skip_lowest_entropy else ())
         if config.skip_lowest_entropy:
-            within = range(min(QUANTILE_SEQUENCES, config.samples, len(tokens.split("train"))))
-            entropies = self._signal.column(ENTROPY, "train", within, micro)
+            entropies = self._entropies(split, min(QUANTILE_SEQUENCES, config.samples, len(split)), micro)
             self._low_entropy = float(np.quantile(entropies, config.skip_lowest_entropy))
+
+    def _entropies(self, split: TokenSplit | Mixture, sequences: int, micro: int) -> NDArray[np.float64]:
+        """Of the positions that carry loss, of so many first samples."""
+        found = []
+        for first in range(0, sequences, micro):
+            samples = range(first, min(first + micro, sequences))
+            tokens, positions, learnt = split.get_labelled_batch(samples)
+            packed = torch.from_numpy(tokens).long()
+            inputs, labels = packed[:, :-1], packed[:, 1:]
+            kept = self._signal.of(
+                inputs, labels, torch.from_numpy(positions).long(), torch.tensor(samples), (ENTROPY,)
+            )
+            found.append(kept[ENTROPY].cpu().numpy()[learnt])
+        return np.concatenate(found).astype(np.float64)
 
     @torch.no_grad()
     def teach(self, inputs: Tensor, labels: Tensor, positions: Tensor, samples: Tensor) -> list[Tensor]:

@@ -137,18 +137,18 @@ class StoreLoader(BaseDataLoader):
         self._config = config
         self._world, self._rank, self._batch = dp_world_size, dp_rank, local_batch_size
         store = TokenStore.open(config.tokens)
-        self._split = _samples_of(config, store)
-        self.order = SampleOrder(len(self._split), store.manifest.seed, config.first)
+        self.split = _samples_of(config, store)
+        self.order = SampleOrder(len(self.split), store.manifest.seed, config.first)
         first = [(config.logits, config.top_p, config.top_k)] if config.logits else []
         self._teachers = [_Read(LogitStore.open(each[0]), *each[1:]) for each in (*first, *config.also)]
         self._entries = max((each.top_k for each in self._teachers), default=0)
-        self._samples = len(self._split) if config.samples is None else config.samples
+        self._samples = len(self.split) if config.samples is None else config.samples
         self._consumed = 0
         self._pin = utils.device_type == "cuda"
         self._columns = ([SPREAD] if config.spread else []) + ([ENTROPY] if config.skip_lowest_entropy else [])
         if config.skip_lowest_entropy:
             start, part = config.first, config.skip_lowest_entropy
-            within = range(start, start + min(QUANTILE_SEQUENCES, self._samples, len(self._split) - start))
+            within = range(start, start + min(QUANTILE_SEQUENCES, self._samples, len(self.split) - start))
             self._low_entropies = [entropy_quantile(each.store, within, part) for each in self._teachers]
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
@@ -179,7 +179,7 @@ class StoreLoader(BaseDataLoader):
 
     def _read(self, wanted: range) -> tuple[dict[str, Tensor], Tensor]:
         present = [self.order[position] for position in wanted if position < self._samples]
-        tokens, positions, learnt = self._split.get_labelled_batch(present or [0])
+        tokens, positions, learnt = self.split.get_labelled_batch(present or [0])
         packed = torch.from_numpy(tokens).long()
         inputs, labels = packed[:, :-1].contiguous(), packed[:, 1:].contiguous()
         labels[~torch.from_numpy(learnt)] = IGNORE_INDEX

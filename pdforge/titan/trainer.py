@@ -78,7 +78,8 @@ class DistillTrainer(Trainer):
         self._teacher: LiveTeacher | None = None
         if config.teacher is not None:
             mesh = self.parallel_dims.get_optional_mesh("dp_shard")
-            self._teacher = LiveTeacher(config.teacher, self.device, mesh, config.training.local_batch_size)
+            micro = config.training.local_batch_size
+            self._teacher = LiveTeacher(config.teacher, self.device, mesh, micro, self.dataloader.split)
         self._schedule_steps = config.lr_scheduler.total_steps or config.training.steps
         if self.parallel_dims.pp_enabled:
             self.metrics_processor.agree = self._of_last_stage

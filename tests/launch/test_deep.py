@@ -10,10 +10,11 @@ import pytest
 from pdforge.launch.deep import Looked, findings, look_at
 from pdforge.plan.build import make_plans
 from pdforge.plan.jobs import TrainJob
-from pdforge.plan.memory import training_memory
+from pdforge.plan.memory import TEACHER, training_memory, weights_beside
 from pdforge.plan.model import Plan
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
+from tests.plan.conftest import FINETUNE
 
 SIZES = (
     "student.architecture={hidden: 512, ffn: 1536, layers: 6, heads: 8, kv_heads: 4}",
@@ -50,6 +51,25 @@ def test_the_tracer_and_arithmetic_agree(overrides: tuple[str, ...], tmp_path: P
     # arithmetic has a block that is fetched ahead, which only CUDA does
     assert 0.95 * looked.total <= counted.total <= 1.2 * looked.total
     assert list(findings([looked], plan)) == []
+
+
+@pytest.mark.slow
+def test_a_teacher_beside_a_fine_tuned_student(tmp_path: Path) -> None:
+    """Its rows go through the real loss; its weights, which are not there, are counted."""
+    more = (
+        "finetune.training.batch={global: 64, micro: 2}",
+        "finetune.instruction_tokens=300k",
+        "teacher.model.training={steps: 20, batch: {global: 16, micro: 2}, tokens: null}",
+    )
+    plan = planned(tmp_path, FINETUNE, *more, "finetune.objective={alpha: 0.5, temperature: 2}")
+    stage = plan.stage("finetune")
+    assert stage is not None
+    assert isinstance(stage.job, TrainJob)
+    [looked] = look_at([plan.model_copy(update={"stages": [stage]})])
+    assert looked.error == ""
+    assert looked.peak[TEACHER] == weights_beside(stage.job) > 0
+    counted = training_memory(stage.job)
+    assert 0.95 * looked.total <= counted.total <= 1.2 * looked.total
 
 
 @pytest.mark.slow

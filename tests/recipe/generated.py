@@ -27,7 +27,9 @@ def recipe(seed: int) -> Values:
     if values["teacher"].get("logits", {}).get("mode") == "online":
         _follow(draw, values)
     values["description"] = "".join(draw.choices("aé τ\"'#:{}%\\\n\t-", k=draw.randrange(12)))
-    for name, make in (("finetune", _finetune), ("export", _export), ("evaluate", _evaluate), ("expect", _expect)):
+    if draw.random() < 0.3:
+        values["finetune"] = _finetune(draw, hub=hub)
+    for name, make in (("export", _export), ("evaluate", _evaluate), ("expect", _expect)):
         if draw.random() < 0.3:
             values[name] = make(draw)
     if "evaluate" in values:
@@ -169,7 +171,7 @@ def _follow(draw: Draw, values: Values) -> None:
         values["objective"]["alpha"] = convergence
 
 
-def _finetune(draw: Draw) -> Values:
+def _finetune(draw: Draw, *, hub: bool) -> Values:
     training = {"batch": {"global": 8}, **_some(draw, {"seed": 1, "precision": "float32"})}
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     return {
@@ -177,7 +179,18 @@ def _finetune(draw: Draw) -> Values:
         "template": template,
         "instruction_tokens": "10M",
         "training": training,
+        **(_finetune_teacher(draw, hub=hub) if draw.random() < 0.5 else {}),
     }
+
+
+def _finetune_teacher(draw: Draw, *, hub: bool) -> Values:
+    objective, teacher = _objective(draw), _teacher(draw, hub=hub)
+    teacher.pop("logits", None)
+    if draw.random() < 0.5:
+        _suit(objective, teacher)
+        return {"objective": objective, "teacher": teacher}
+    # that of the recipe, whatever it is: what suits every one
+    return {"objective": _some(draw, {"alpha": 0.3, "loss": {"kind": "nll"}})}
 
 
 def _export(draw: Draw) -> Values:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pdforge.plan.build import make_plans
 from pdforge.plan.clusters import find_profile
+from pdforge.plan.jobs import TrainJob
 from pdforge.recipe.load import LoadedRecipe
 from pdforge.recipe.parts.after import SUITES
 from tests.recipe.sound import load
@@ -35,11 +36,16 @@ def test_examples_are_sound_and_make_the_runs_that_the_page_says() -> None:
     assert {"pd-layers-4-learning_rate-0.003-seed-0", "pd-small-seed-0"} <= set(names)
 
 
-def test_the_example_of_fine_tuning_can_be_planned(tmp_path: Path) -> None:
-    plans = make_plans(recipes("finetune.md")["tuned"], find_profile("local"), tmp_path)
+def test_the_examples_of_fine_tuning_can_be_planned(tmp_path: Path) -> None:
+    found = recipes("finetune.md")
+    plans, taught = (
+        make_plans(found[name], find_profile("local"), tmp_path) for name in ("tuned", "tuned-by-a-teacher")
+    )
     assert [plan.label for plan in plans] == ["lm", "pd"]
     for plan in plans:
         assert [stage.kind for stage in plan.stages][-3:] == ["tokenize-conversations", "finetune", "export"]
+    jobs = [plan.stage("finetune").job for plan in (*plans, *taught)]  # type: ignore[union-attr]
+    assert [isinstance(job, TrainJob) and job.teacher is not None for job in jobs] == [False, False, True]
 
 
 def test_the_example_of_evaluation_can_be_planned(tmp_path: Path) -> None:

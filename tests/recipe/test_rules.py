@@ -99,6 +99,15 @@ BROKEN = {
             "batch: {global: 16, micro: ¦8}\n  parallelism: {pipeline: 2, pipeline_microbatch: 3}",
         ),
     ),
+    "teacher without an objective": (
+        "PD130",
+        "there is a teacher, and no objective",
+        (
+            "student:\n",
+            "finetune:\n  instructions: {path: i.jsonl}\n  instruction_tokens: 1M\n  training: {batch: {global: 1}}\n"
+            "  ¦teacher: {model: {kind: huggingface, path: some/model}}\nstudent:\n",
+        ),
+    ),
     "no teacher": ("PD131", "α is above 0", ("teacher:\n  " + OWN, "_"), (ALPHA, "¦0.5")),
     "other tokenizer": (
         "PD141",
@@ -368,6 +377,13 @@ SOUND_NEARBY = {
     "PD124": [("length: 256", "length: 512"), (END, END + "  parallelism: {context: 2}\n")],
     "PD125": [
         (END, END + "  parallelism: {pipeline: 2, pipeline_schedule: interleaved_1f1b, pipeline_microbatch: 4}\n")
+    ],
+    "PD130": [
+        (
+            "student:\n",
+            "finetune:\n  instructions: {path: i.jsonl}\n  instruction_tokens: 1M\n  training: {batch: {global: 1}}\n"
+            "  teacher: {model: {kind: huggingface, path: some/model}}\n  objective: {alpha: 0}\nstudent:\n",
+        )
     ],
     "PD131": [(ALPHA, "0"), ("teacher:\n  " + OWN, "_")],
     "PD132": [("temperature: 1.0", "temperature: {kind: adakd_h, minimum: 2, maximum: 2}")],

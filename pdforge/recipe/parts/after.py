@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from pdforge.recipe.parts.base import Model, by_default
+from pdforge.recipe.parts.objective import Objective
+from pdforge.recipe.parts.teacher import TeacherBeside
 from pdforge.recipe.parts.training import Training
 from pdforge.recipe.units import Count, Real, Size, Text
 
@@ -76,6 +78,12 @@ class Finetune(Model):
     text_tokens: Count | None = None
     """Tokens of further pre-training text that are mixed in: those of `data` that `training` has not read. By default
     none."""
+    objective: Objective | None = None
+    """What is minimised where a teacher takes part, as in pre-training; tokens without a loss, such as questions, count
+    in neither term. By default the cross-entropy alone."""
+    teacher: TeacherBeside | None = None
+    """Whose distributions the objective compares with; by default those of the recipe's `teacher`. Both run beside the
+    student, whatever `teacher.logits` says: the store does not hold these tokens."""
     training: Training
     """How the student is trained; its tokens are the two above."""
 

@@ -163,6 +163,15 @@ class Teacher(Model):
     """What of them is learnt, and stored unless `logits.keep` says more."""
 
 
+class TeacherBeside(Model):
+    """A teacher that runs beside the student, in its job; nothing of it is stored."""
+
+    model: TeacherModel
+    """The model."""
+    truncation: Truncation = TopPTopK.model_construct()
+    """What of its distributions is learnt."""
+
+
 class WeightedTeacher(Teacher):
     """One of several teachers of one student."""
 

@@ -24,7 +24,7 @@ from pdforge.recipe.models import (
     TopPTopK,
     WarmupStableDecay,
 )
-from pdforge.recipe.pupils import Pupil
+from pdforge.recipe.pupils import FINETUNING, Pupil
 from pdforge.recipe.rules.parts import each_pupil
 from pdforge.recipe.rules.registry import Finding, rule
 from pdforge.recipe.sizes import parameter_count
@@ -34,11 +34,21 @@ _SMALLEST_RATIO = 0.1
 
 @rule("PD131", Severity.ERROR, "distillation without a teacher")
 @each_pupil
-def teacher_present(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
+def teacher_present(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
     """α weighs the distillation loss, which compares the student with a teacher. Only where α is 0 throughout can the
-    teacher be left out."""
+    teacher be left out. Fine-tuning takes that of the recipe, and of several none: one runs beside the student."""
     if pupil.teacher is None and pupil.distils:
-        yield Finding("objective.alpha", "α is above 0, and there is no teacher", "add a teacher, or set alpha: 0")
+        remedy = "name one of the `teachers` as finetune.teacher" if recipe.teachers else "add a teacher"
+        yield Finding("objective.alpha", "α is above 0, and there is no teacher", f"{remedy}, or set alpha: 0")
+
+
+@rule("PD130", Severity.ERROR, "teacher of a fine-tuning that minimises the cross-entropy")
+def finetuning_has_an_objective(recipe: Recipe) -> Iterator[Finding]:
+    """Fine-tuning learns from a teacher where `finetune.objective` says how; without one a teacher would be silently
+    without effect."""
+    finetune = recipe.finetune
+    if finetune is not None and finetune.teacher is not None and finetune.objective is None:
+        yield Finding("finetune.teacher", "there is a teacher, and no objective", "add finetune.objective: {alpha: …}")
 
 
 @rule("PD147", Severity.ERROR, "weights of several teachers")
@@ -108,7 +118,7 @@ def student_large_enough(recipe: Recipe, pupil: Pupil) -> Iterator[Finding]:
     teacher = parameter_count(model.architecture, vocabulary).total
     if student < _SMALLEST_RATIO * teacher:
         yield Finding(
-            pupil.shape.removeprefix(pupil.path),
+            "student.architecture",
             f"the student has {student:,} parameters, {student / teacher:.1%} of the teacher's {teacher:,}",
             "a larger student or a smaller teacher: distillation pays from about 10 %",
         )
@@ -160,9 +170,9 @@ def not_squared_error(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
 @rule("PD159", Severity.WARNING, "reverse divergence in pre-training")
 @each_pupil
 def not_reverse(_: Recipe, pupil: Pupil) -> Iterator[Finding]:
-    """Reverse KLD makes the student choose among the teacher's modes, which helps generation after fine-tuning; for
+    """Reverse KLD makes the student choose among the teacher's modes, which helps generation when fine-tuning; for
     pre-training the distillation scaling laws (arXiv 2502.08606) find forward KLD better by 0.28 nats."""
-    if pupil.distils and isinstance(pupil.objective.loss, ReverseKLD):
+    if pupil.distils and isinstance(pupil.objective.loss, ReverseKLD) and pupil.path != FINETUNING:
         yield Finding(
             "objective.loss.kind", "the loss is reverse_kld; forward kld pre-trains better", "loss: {kind: kld}"
         )

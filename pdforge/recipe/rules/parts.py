@@ -15,7 +15,9 @@ _FAR = 10_000
 
 
 def each_pupil(check: Callable[[Recipe, Pupil], Iterator[Finding]]) -> Check:
-    """A check of the student that also looks at every distilled teacher; it yields fields as the student has them."""
+    """A check of the student that also looks at its fine-tuning and at every distilled teacher; it yields fields as the
+    student has them.
+    """
 
     @wraps(check)
     def checked(recipe: Recipe) -> Iterator[Finding]:
@@ -82,11 +84,12 @@ def trainings(recipe: Recipe) -> Iterator[TrainedPart]:
         if isinstance(model, PretrainedHere):
             path = pupil.field("teacher.model.training")
             found[path] = TrainedPart(path, model.training, model.architecture, once, source)
-    yield from found.values()
     if recipe.finetune is not None:
+        # has tokens of its own, also where it is a pupil
         tokens = recipe.finetune.instruction_tokens + (recipe.finetune.text_tokens or 0)
-        shape, asked = recipe.student.architecture, "finetune.instruction_tokens"
-        yield TrainedPart("finetune.training", recipe.finetune.training, shape, tokens, asked)
+        shape, asked, path = recipe.student.architecture, "finetune.instruction_tokens", "finetune.training"
+        found[path] = TrainedPart(path, recipe.finetune.training, shape, tokens, asked)
+    yield from found.values()
 
 
 def head_width(architecture: Architecture) -> int:
