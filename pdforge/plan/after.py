@@ -191,7 +191,7 @@ class AfterTraining:
     @cached_property
     def export(self) -> Stage | None:
         """The stage that writes the student for other programs."""
-        export = self.recipe.export
+        export, conversations = self.recipe.export, self.conversations
         if export is None:
             return None
         directory = self.directory(f"{EXPORT}-{export.dtype}")
@@ -204,6 +204,8 @@ class AfterTraining:
             dtype=export.dtype,
             name=self.run.loaded.name,
             recipe=dump_recipe(self.recipe),
+            origin=self._origin(),
+            chat=conversations.job.chat if conversations and isinstance(conversations.job, TokenizeJob) else None,
             output=self.run.output(directory),
         )
         return Stage.of(job, directory=directory, needs=[self.run.tokenize, self.student], processes=1)
@@ -249,6 +251,17 @@ class AfterTraining:
         )
         before = (self.run.tokenize, conversations, self.student, export)
         return Stage.of(job, directory=directory, needs=[stage for stage in before if stage], processes=1)
+
+    def _origin(self) -> dict[str, str]:
+        """What names the run, its data and its teachers."""
+        conversations, lessons = self.conversations, [*self.run.lessons, *([self.lesson] if self.lesson else [])]
+        taught = {"teacher of fine-tuning" if each is self.lesson else each.name: each.origin for each in lessons}
+        return {
+            "run": self.run.hash,
+            "data": f"token store {self.run.tokenize.identity}",
+            **({"conversations": f"token store {conversations.identity}"} if conversations else {}),
+            **{name: origin for name, origin in taught.items() if origin},
+        }
 
     def _source(self) -> ModelSource:
         """The student."""

@@ -290,6 +290,10 @@ class ExportJob(_Job):
     """Of the run."""
     recipe: str
     """The resolved recipe, as YAML."""
+    origin: dict[str, str] = {}
+    """For the model card: what names the run, its data and its teachers."""
+    chat: ChatFormat | None = None
+    """How conversations become text; None: it was not fine-tuned on any."""
     output: str
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pdforge.errors import UsageError
@@ -25,6 +26,7 @@ from pdforge.plan.teacher import (
     torchtitan_teacher,
     what_is_stored,
 )
+from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import (
     DistilledHere,
     HuggingFaceTeacher,
@@ -198,6 +200,20 @@ class Lesson:
         if of == "finetune":
             return "teacher of fine-tuning"
         return "teacher" if self.depth == 0 else "assistant" if self.depth == 1 else f"assistant {self.depth}"
+
+    @property
+    def origin(self) -> str:
+        """What names the teacher, and what of it was learnt; empty: nothing is learnt of any."""
+        if self.taught is None:
+            return ""
+        model = self.taught.model
+        _, named = self.source(model)
+        said: list[str] = [model.kind]
+        if isinstance(model, HuggingFaceTeacher):
+            # of a directory here its name alone: a card is read elsewhere
+            said += [model.path if is_hub_id(model.path) else Path(model.path).name]
+            said += [f"at revision {model.revision}"] if model.revision else []
+        return f"{' '.join(said)}, identity {named}; distributions {self.identity}"
 
     @cached_property
     def online(self) -> OnlineCapture | None:

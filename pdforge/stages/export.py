@@ -14,6 +14,7 @@ from torch import Tensor
 from pdforge.errors import EnvironmentFault, StageFailed
 from pdforge.layout import HUGGINGFACE, TOKENIZER_FILE, StageDirectory, read_json, write_atomically
 from pdforge.plan.jobs import ExportJob
+from pdforge.recipe.chat_format import ChatFormat
 from pdforge.stages.entry import Results, Stopped
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.huggingface import huggingface_config, huggingface_weights
@@ -52,8 +53,7 @@ def run(job: ExportJob, directory: StageDirectory, rank: int, ranks: int) -> Res
         model.spec, sequence_length=length, rope_theta=theta, dtype=job.dtype, separator=separator
     )
     _write_json(partial / "config.json", config)
-    _write_json(partial / "generation_config.json", {"bos_token_id": separator, "eos_token_id": separator})
-    _write_tokenizer(partial, Path(job.tokens), separator, length)
+    _write_tokenizer(partial, Path(job.tokens), separator, length, job.chat)
     write_atomically(partial / "README.md", _card(job))
     tokens = torch.from_numpy(store.split("validation").get_batch([0])[0][:, :-1]).long()[:, :_COMPARED]
     positions = torch.arange(tokens.shape[1])[None]
@@ -81,11 +81,22 @@ def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
     _library("huggingface_hub").save_torch_state_dict(weights, folder, metadata={"format": "pt"})
 
 
-def _write_tokenizer(folder: Path, tokens: Path, separator: int, length: int) -> None:
+def _write_tokenizer(folder: Path, tokens: Path, separator: int, length: int, chat: ChatFormat | None) -> None:
+    """The tokenizer, and where a text ends; of a fine-tuned model also how it is talked to, and where its turn ends."""
     shutil.copyfile(tokens / TOKENIZER_FILE, folder / TOKENIZER_FILE)
-    name = _library("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER_FILE)).id_to_token(separator)
-    settings = {"bos_token": name, "eos_token": name, "model_max_length": length}
-    _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **settings})
+    tokenizer = _library("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    begins = ends = tokenizer.id_to_token(separator)
+    stops: int | list[int] = separator
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
+    if chat is not None:
+        # texts begin with the separator, as in pre-training; a template may name another token
+        named = "" if chat.bos == begins else f"{{%- set bos_token = {json.dumps(chat.bos)} -%}}"
+        settings["chat_template"] = named + chat.template
+        turn_ends = tokenizer.token_to_id(chat.eos)
+        if turn_ends not in (None, separator):
+            ends, stops = chat.eos, [turn_ends, separator]
+    _write_json(folder / "tokenizer_config.json", {**settings, "bos_token": begins, "eos_token": ends})
+    _write_json(folder / "generation_config.json", {"bos_token_id": separator, "eos_token_id": stops})
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -125,9 +136,11 @@ def _card(job: ExportJob) -> str:
         "parameters": f"{results.get('parameters', 0):,}",
         "training tokens": f"{results.get('tokens', 0) * step // steps:,}",
         "training stage": done.get("identity", "unknown"),
+        **job.origin,
         "weights": job.dtype,
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    cells = {name: " ".join(value.split()).replace("|", "\\|") for name, value in rows.items()}
+    table = "\n".join(f"| {name} | {value} |" for name, value in cells.items())
     recipe = "".join(
         f"    {line}\n" for line in job.recipe.splitlines()
     )  # indented: no fence that the text could close

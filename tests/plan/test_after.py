@@ -48,6 +48,28 @@ def test_stages_and_what_they_need(plans: MakePlans) -> None:
     assert str(conversations.job.tokenizer.path).endswith(f"{tokenize.directory}/output/tokenizer.json")
 
 
+def test_a_card_says_what_the_student_was_made_from(plans: MakePlans) -> None:
+    [plan], [alone] = (
+        plans(FINETUNE, "export={}", "finetune.objective={alpha: 0.5}"),
+        plans("export={}", variants=("lm",)),
+    )
+    export, plain, [capture], [teacher] = plan.stage("export"), alone.stage("export"), plan.captures, plan.teachers
+    tokenize, conversations = plan.stage("tokenize"), plan.stage("tokenize-conversations")
+    assert all((export, plain, tokenize, conversations))
+    assert isinstance(export.job, ExportJob)
+    assert isinstance(plain.job, ExportJob)
+    origin = dict(export.job.origin)
+    beside = origin.pop("teacher of fine-tuning")
+    assert origin == {
+        "run": plan.hash,
+        "data": f"token store {tokenize.identity}",
+        "conversations": f"token store {conversations.identity}",
+        "teacher": f"pretrain, identity {teacher.identity}; distributions {capture.identity}",
+    }
+    assert beside.startswith(f"pretrain, identity {teacher.identity}; distributions ")
+    assert set(plain.job.origin) == {"run", "data"}
+
+
 def test_samples_follow_the_token_shares(plans: MakePlans) -> None:
     job = job_of(plans(FINETUNE)[0])
     assert job.steps == 4000 // (4 * 64)

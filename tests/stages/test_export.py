@@ -10,14 +10,19 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
+from pdforge.chat import ChatTemplate, Message
 from pdforge.errors import StageFailed
-from pdforge.layout import HUGGINGFACE, StageDirectory
+from pdforge.layout import HUGGINGFACE, TOKENIZER_FILE, StageDirectory
 from pdforge.plan.build import make_plans
 from pdforge.plan.model import Plan
 from pdforge.plan.profile import local_profile
+from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.load import load_recipes
+from pdforge.recipe.models import TrainedTokenizer
 from pdforge.stages import export
+from pdforge.store.encoder import SEPARATOR, tokenizer_json
 from tests.stages.conftest import TINY, TinyRun, pdforge, results
 
 pytestmark = pytest.mark.slow
@@ -55,11 +60,36 @@ def test_a_run_ends_with_a_model_that_transformers_loads(tiny: TinyRun, tmp_path
     heldout = results(before)["heldout_loss"]
     assert f"{heldout:.4f} nats" in card
     assert "    recipe: tiny" in card
+    for name, stage in (("data", "tokenize"), ("teacher", "pretrain-teacher")):
+        assert any(line.startswith(f"| {name} |") and plan.stage(stage).identity in line for line in card.splitlines())
+    assert f"| run | {plan.hash} |" in card
     # nothing half written is left, and a second run has nothing to do
     assert [path.name for path in directory.output.iterdir()] == [HUGGINGFACE]
 
     job = json.loads(directory.job_json.read_text())
     assert "student" in job
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["the separator ends a turn", "a token of its own does"])
+def test_how_a_fine_tuned_model_is_talked_to_goes_along(tmp_path: Path, marked: bool) -> None:
+    """transformers writes a conversation as it was learnt, and stops where an answer ends."""
+    tokenizer = Tokenizer.from_str(tokenizer_json(TrainedTokenizer(kind="trained", vocabulary=257), []).decode())
+    bos, eos = ("<s>", "<end>") if marked else (SEPARATOR, SEPARATOR)
+    tokenizer.add_special_tokens([bos, eos])
+    tokenizer.save(str(tmp_path / TOKENIZER_FILE))
+    template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}\n{% endfor %}"
+    chat, out = ChatFormat(template=template, bos=bos, eos=eos), tmp_path / "out"
+    out.mkdir()
+    separator = tokenizer.token_to_id(SEPARATOR)
+    export._write_tokenizer(out, tmp_path, separator, 64, chat)
+    read = transformers.AutoTokenizer.from_pretrained(out)
+    turns = [Message(role="user", content="one?"), Message(role="assistant", content="two.")]
+    assert read.apply_chat_template(turns, tokenize=False) == ChatTemplate(chat).render(turns)
+    assert (read.bos_token, read.eos_token) == (SEPARATOR, eos)
+    stops = json.loads((out / "generation_config.json").read_text())["eos_token_id"]
+    assert stops == ([tokenizer.token_to_id(eos), separator] if marked else separator)
+    export._write_tokenizer(out, tmp_path, separator, 64, None)
+    assert transformers.AutoTokenizer.from_pretrained(out).chat_template is None
 
 
 def test_another_model_is_never_named(tiny: TinyRun, tmp_path, monkeypatch) -> None:
