@@ -1,19 +1,25 @@
 """How right and how quick a plan is.
 
-    python benchmarks/plan.py [--repeat 15] [--root RUNS] [--json]
+    python benchmarks/plan.py [--repeat 15] [--root RUNS] [--quick] [--json]
 
-A whole process counts in CPU time against importing the libraries it is built on, in turns (`benchmarks/recipes.py`).
-Parameter counts are compared with the models that torchtitan and transformers build. With `--root`, what finished runs
-below it measured is compared with what a plan would have said: the size of each logit store from its codec and from its
-first shard alone, and the wall-clock of each stage from the other runs of the same work.
+A whole process counts in CPU time, which other work on the machine disturbs least: of the plan against importing the
+libraries it is built on, in turns (`benchmarks/recipes.py`). Parameter counts are compared with the models that
+torchtitan and transformers build, static memory with the deep check's tracker (`benchmarks/_memory.py`).
+
+With `--root`, what finished runs below it measured is compared with what a plan would have said: the size of each logit
+store from its codec and from its first shard alone, and the wall-clock of each stage from the other runs of the same
+work. `--quick` leaves out what builds trainings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,31 +35,49 @@ from pdforge.recipe.sizes import parameter_count
 from recipes import IMPORTS, processes
 
 PLAN = [sys.executable, "-m", "pdforge", "plan", "recipes/pd_star.yaml"]
+DEEP = [sys.executable, "-m", "pdforge", "plan", "pd_star", "-v", "1.9b", "--cluster", "gpus", "--deep", "--json"]
+CLUSTER = "gpus: {executor: slurm, device: cuda, nodes: 8, processes_per_node: 8, gpus_per_node: 8, gpu: H100}\n"
 PROCESS_BAR = 1.8
 """Of a whole planning process, times importing the libraries."""
+DEEP_SECONDS, DEEP_GB = 60.0, 8.0
+STATIC_BAR = 0.01
+BEFORE_BAR, FIRST_SHARD_BAR, WALL_BAR = 0.15, 0.02, 0.20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=15, help="runs of a process of which the best counts")
     parser.add_argument("--root", type=Path, help="a storage root with finished runs")
+    parser.add_argument("--quick", action="store_true", help="build no trainings")
     parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
     options = parser.parse_args()
-    imports, plan = processes([IMPORTS, PLAN], options.repeat)
-    rows = [
-        row("plan pd_star, whole process, no torch", plan / imports, "× imports", 1.0, PROCESS_BAR),
-        row("parameters that differ, five students", students(), "parameters", 0.0, 0.0),
-        row("parameters that differ, GLM-4-9B", glm(), "parameters", 0.0, 0.0),
-    ]
-    if options.root:
-        rows += [*stores(options.root), *times(options.root)]
+    rows = []
+    for each in measurements(options):
+        rows.append(each)
+        if not options.json:
+            print(line(each), flush=True)
     if options.json:
         print(json.dumps(rows, indent=1))
-        return
-    for each in rows:
-        verdict = {True: "ok", False: "MISSED", None: ""}[each["ok"]]
-        bar = "" if each["bar"] is None else f"bar {each['bar']:g}"
-        print(f"{each['name']:<56} {each['value']:>8.3f} {each['unit']:<12} {bar:<9} {verdict}".rstrip())
+
+
+def measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All rows, as they are measured."""
+    imports, plan = processes([IMPORTS, PLAN], options.repeat)
+    yield row("plan pd_star, whole process, no torch", plan / imports, "× imports", 1.0, PROCESS_BAR)
+    yield row("parameters that differ, five students", students(), "parameters", 0.0, 0.0)
+    yield row("parameters that differ, GLM-4-9B", glm(), "parameters", 0.0, 0.0)
+    if not options.quick:
+        yield from deep()
+        yield from memory()
+    if options.root:
+        yield from stores(options.root)
+        yield from times(options.root)
+
+
+def line(each: dict[str, Any]) -> str:
+    verdict = {True: "ok", False: "MISSED", None: ""}[each["ok"]]
+    bar = "" if each["bar"] is None else f"bar {each['bar']:g}"
+    return f"{each['name']:<60} {each['value']:>8.3f} {each['unit']:<12} {bar:<9} {verdict}".rstrip()
 
 
 def row(name: str, value: float, unit: str, baseline: float | None, bar: float | None) -> dict[str, Any]:
@@ -91,6 +115,29 @@ def glm() -> float:
     return float(abs(sum(parameter.numel() for parameter in model.parameters()) - shape.parameters))
 
 
+def deep() -> Iterator[dict[str, Any]]:
+    """One `plan --deep`: processor time and memory of all its processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "clusters.yaml").write_text(CLUSTER)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(DEEP, cwd=folder, check=False, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    [built] = json.loads(done.stdout)["deep"]
+    if built["error"]:
+        raise RuntimeError(built["error"])
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    yield row("plan --deep, 1.9B at 64 processes, processor time", seconds, "s", None, DEEP_SECONDS)
+    yield row("plan --deep, 1.9B at 64 processes, largest process", after.ru_maxrss * 1024 / 1e9, "GB", None, DEEP_GB)
+
+
+def memory() -> Iterator[dict[str, Any]]:
+    """Arithmetic and tracker."""
+    from _memory import SPREAD, static_off  # noqa: PLC0415 - imports torch
+
+    name = f"static memory against the tracker, worst of {len(SPREAD)} ways to spread"
+    yield row(name, static_off(), "off", None, STATIC_BAR)
+
+
 def stores(root: Path) -> Iterator[dict[str, Any]]:
     """Sizes of the finished logit stores, in parts of what they are."""
     for path in sorted((root / LOGITS).glob("*")):
@@ -99,10 +146,16 @@ def stores(root: Path) -> Iterator[dict[str, Any]]:
             continue
         job = CaptureJob.model_validate_json(stage.job_json.read_bytes())
         entry = bytes_an_entry(job.codec, job.teacher.vocabulary) / found.bytes_an_entry
-        yield row(f"bytes an entry before any shard, store {path.name}", abs(entry - 1), "off", None, 0.15)
+        yield row(f"bytes an entry before any shard, store {path.name}", abs(entry - 1), "off", None, BEFORE_BAR)
         first = (stage.output / "shard-000000.bin").stat().st_size
         whole = first / min(job.shard_sequences, job.sequences) * job.sequences
-        yield row(f"bytes after the first shard, store {path.name}", abs(whole / found.bytes - 1), "off", None, 0.02)
+        yield row(
+            f"bytes after the first shard, store {path.name}",
+            abs(whole / found.bytes - 1),
+            "off",
+            None,
+            FIRST_SHARD_BAR,
+        )
 
 
 def times(root: Path) -> Iterator[dict[str, Any]]:
@@ -114,7 +167,9 @@ def times(root: Path) -> Iterator[dict[str, Any]]:
         if each.seconds and each.tokens and (expected := _expected(each, others)):
             errors.setdefault(each.title, []).append(abs(expected / each.seconds - 1))
     for title, off in errors.items():
-        yield row(f"wall-clock of {title}, from {len(off) - 1} other runs", statistics.median(off), "off", None, 0.20)
+        yield row(
+            f"wall-clock of {title}, from {len(off) - 1} other runs", statistics.median(off), "off", None, WALL_BAR
+        )
 
 
 def _expected(each: Measured, others: list[Measured]) -> float | None:
