@@ -77,7 +77,8 @@ def test_alpha_is_what_the_store_says_of_the_teacher(root: Path) -> None:
     assert found == pytest.approx([0.8 * 2 ** (-max(0.0, loss - last) / 0.5) for loss in losses])
     assert found[0] < 0.25 * found[-1]
     logged = [row["loss"] for row in steps(rows(stage(root, "pretrain-teacher")))]
-    assert losses[0] == pytest.approx(logged[0], abs=0.02)
+    # shards do not end where steps do: 4 of the first one's 20 samples are the second step's
+    assert losses[0] == pytest.approx((logged[0] * 16 + logged[1] * 4) / 20, abs=0.05)
     # the last 20 samples are the last step's 16 and a quarter of those before it
     assert recorded["last"]["steps"] == [len(logged) - 1, len(logged)]
     assert last == pytest.approx((logged[-1] * 16 + logged[-2] * 4) / 20, abs=0.05)
