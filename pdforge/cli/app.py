@@ -45,12 +45,9 @@ def run(arguments: list[str]) -> None:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    """Import and call the command; `validate` never pays for the launcher and, without options, none for typer."""
-    if quick.validates_sources(arguments):
-        with quick.importing():
-            from pdforge.cli.check import check_sources  # noqa: PLC0415
-
-        sys.exit(check_sources(arguments[1:]))
+    """Import and call the command; `validate` never pays for the launcher, nor without options for typer."""
+    if quick.names_only(arguments):
+        sys.exit(quick.direct(arguments[0])(arguments[1:]))
     with quick.importing():
         from pdforge.cli.commands import build  # noqa: PLC0415
 

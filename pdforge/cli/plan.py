@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 from pdforge.cli.options import ClusterOption, JsonOption, ProcessesOption, RootOption, SetOption, VariantOption
 from pdforge.cli.quick import importing
 from pdforge.cli.render.form import Form
-from pdforge.errors import ExitCode, UsageError
-from pdforge.layout import storage_root
-
-if TYPE_CHECKING:
-    from pdforge.plan.model import Plan
 
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Save the plan there, to submit exactly it later.")
@@ -61,53 +54,17 @@ def plan_command(
     pdforge plan vanilla pd_star --variant 1.9b              # side by side
     ```
     """
-    if out and len(recipes) > 1:
-        raise UsageError(f"--out saves the plan of one recipe, not of {len(recipes)}", remedy="name one recipe")
     with importing():
-        from pdforge.cli import planning  # noqa: PLC0415 - keeps `--help` quick
-    profile = planning.find_profile(cluster, processes)
-    storage = storage_root(root, profile.root)
-    planned = [
-        planning.plan(recipe, variant or [], overrides or [], storage, profile, lenient=len(recipes) > 1, deep=deep)
-        for recipe in recipes
-    ]
-    refused = any(each.page.unread or each.refused for each in planned)
-    if out and not refused:
-        _save(planned[0].plans, out, SavedFrom(recipes[0], variant or [], overrides or [], cluster, processes, storage))
-    sys.stdout.write(planning.written(planned, Form.JSON if as_json else form))
-    if refused:
-        if out:
-            typer.echo(f"not saved in {out}: it could not be submitted", err=True)
-        raise typer.Exit(ExitCode.FINDINGS)
-    if out and not as_json and form is Form.TEXT:
-        typer.echo(f"\nsaved in {out}; submit it: pdforge submit {shlex.quote(str(out))}")
-
-
-class SavedFrom(NamedTuple):
-    """How a plan was asked for."""
-
-    recipe: str
-    variants: list[str]
-    overrides: list[str]
-    cluster: str
-    processes: int | None
-    root: Path
-
-
-def _save(plans: list[Plan], out: Path, asked: SavedFrom) -> None:
-    from pdforge.launch.saved import SavedPlan, code_now, save  # noqa: PLC0415 - only where a plan is saved
-
-    file = Path(asked.recipe)
-    save(
-        SavedPlan(
-            recipe=str(file.absolute()) if file.is_file() else asked.recipe,
-            variants=asked.variants,
-            overrides=asked.overrides,
-            cluster=asked.cluster,
-            processes=asked.processes,
-            root=str(asked.root),
-            code=code_now(),
-            plans=plans,
-        ),
-        out,
+        from pdforge.cli.planning import plan_recipes  # noqa: PLC0415 - keeps `--help` quick
+    code = plan_recipes(
+        recipes,
+        variants=variant or [],
+        overrides=overrides or [],
+        root=root,
+        cluster=cluster,
+        processes=processes,
+        form=Form.JSON if as_json else form,
+        out=out,
+        deep=deep,
     )
+    raise typer.Exit(code)

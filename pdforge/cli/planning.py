@@ -1,7 +1,11 @@
-"""What `pdforge plan` does once its options are read: recipes to plans, to pages, to text."""
+"""What `pdforge plan` does once its arguments are read: recipes to plans, to pages, to text.
+
+Imports neither typer nor rich: `pdforge.cli.quick`.
+"""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pdforge.cli.render.form import Form
 from pdforge.cli.render.plan_forms import to_json, to_text
 from pdforge.diagnostics import Diagnostic, Severity
-from pdforge.errors import PdforgeError
+from pdforge.errors import ExitCode, PdforgeError, UsageError
+from pdforge.layout import storage_root
 from pdforge.plan.advice import place_advice
 from pdforge.plan.build import make_plans
 from pdforge.plan.clusters import find_profile
@@ -26,8 +31,6 @@ from pdforge.store.corpus import fingerprint
 if TYPE_CHECKING:
     from pdforge.launch.deep import Looked
 
-__all__ = ["Planned", "find_profile", "plan", "written"]
-
 
 class Planned(NamedTuple):
     """One recipe, planned."""
@@ -42,6 +45,85 @@ class Planned(NamedTuple):
     def refused(self) -> bool:
         """Whether `submit` would refuse it for what was found."""
         return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+class SavedFrom(NamedTuple):
+    """How a plan was asked for."""
+
+    recipe: str
+    variants: list[str]
+    overrides: list[str]
+    cluster: str
+    processes: int | None
+    root: Path
+
+
+def plan_recipes(
+    recipes: Sequence[str],
+    *,
+    variants: list[str] | None = None,
+    overrides: list[str] | None = None,
+    root: Path | None = None,
+    cluster: str = "local",
+    processes: int | None = None,
+    form: Form = Form.TEXT,
+    out: Path | None = None,
+    deep: bool = False,
+) -> ExitCode:
+    """Plan recipes and print the page, or the pages side by side.
+
+    Args:
+        recipes: files or gallery names.
+        variants: only these; all where there are none.
+        overrides: `FIELD=VALUE` texts.
+        root: the storage root; None: as the environment or the profile says.
+        cluster: name of the profile.
+        processes: of a training stage, instead of the profile's.
+        form: how the page is written.
+        out: where the plan of one recipe is saved.
+        deep: also build every training at its real size.
+
+    Raises:
+        PdforgeError: a recipe cannot be planned, or there is no such profile.
+    """
+    variants, overrides = variants or [], overrides or []
+    if out and len(recipes) > 1:
+        raise UsageError(f"--out saves the plan of one recipe, not of {len(recipes)}", remedy="name one recipe")
+    profile = find_profile(cluster, processes)
+    storage = storage_root(root, profile.root)
+    planned = [
+        plan(recipe, variants, overrides, storage, profile, lenient=len(recipes) > 1, deep=deep) for recipe in recipes
+    ]
+    refused = any(each.page.unread or each.refused for each in planned)
+    if out and not refused:
+        _save(planned[0].plans, out, SavedFrom(recipes[0], variants, overrides, cluster, processes, storage))
+    sys.stdout.write(written(planned, form))
+    if refused:
+        if out:
+            sys.stderr.write(f"not saved in {out}: it could not be submitted\n")
+        return ExitCode.FINDINGS
+    if out and form is Form.TEXT:
+        sys.stdout.write(f"\nsaved in {out}; submit it: pdforge submit {shlex.quote(str(out))}\n")
+    return ExitCode.OK
+
+
+def _save(plans: list[Plan], out: Path, asked: SavedFrom) -> None:
+    from pdforge.launch.saved import SavedPlan, code_now, save  # noqa: PLC0415 - only where a plan is saved
+
+    file = Path(asked.recipe)
+    save(
+        SavedPlan(
+            recipe=str(file.absolute()) if file.is_file() else asked.recipe,
+            variants=asked.variants,
+            overrides=asked.overrides,
+            cluster=asked.cluster,
+            processes=asked.processes,
+            root=str(asked.root),
+            code=code_now(),
+            plans=plans,
+        ),
+        out,
+    )
 
 
 def plan(

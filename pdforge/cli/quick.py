@@ -1,14 +1,15 @@
 """How a short command stays short: what a process can leave out at its start and at its end.
 
-`benchmarks/recipes.py` measures it; each of these is a twentieth to a tenth of `pdforge validate`.
+`benchmarks/recipes.py` measures it; each of these is a twentieth to a fifth of `pdforge validate`.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import NoReturn
@@ -16,14 +17,25 @@ from typing import NoReturn
 COMMANDS = ("validate", "show", "explain", "recipes", "new", "schema", "diff", "plan")
 """Commands that start no threads and leave nothing to functions that run at the end of a process."""
 
+DIRECT = {"validate": ("pdforge.cli.check", "check_sources"), "plan": ("pdforge.cli.planning", "plan_recipes")}
+"""Where the work of commands is that are mostly called with names alone: module and function."""
+
 _COLLECT_AFTER = 50_000
 """New objects that start a collection: more than building the models and reading a recipe make."""
 _PLUGIN_LOADER = "pydantic.plugin._loader"
 
 
-def validates_sources(arguments: list[str]) -> bool:
-    """Whether they are `validate` and sources, no option among them: then there is nothing that typer has to parse."""
-    return arguments[:1] == ["validate"] and len(arguments) > 1 and not any(a.startswith("-") for a in arguments[1:])
+def names_only(arguments: list[str]) -> bool:
+    """Whether they are a command of `DIRECT` and names, no option among them: nothing that typer has to parse."""
+    return len(arguments) > 1 and arguments[0] in DIRECT and not any(a.startswith("-") for a in arguments[1:])
+
+
+def direct(name: str) -> Callable[[Sequence[str]], int]:
+    """What does the work of a command of `DIRECT`: takes names, returns the exit code."""
+    module, function = DIRECT[name]
+    with importing():
+        found: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+    return found
 
 
 @contextmanager

@@ -54,7 +54,10 @@ def test_commands_do_not_import_torch(module: str) -> None:
     assert not {"torch", "torchtitan", "transformers"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize(("name", "spared"), [("validate", {"typer", "rich"}), ("show", set())])
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [("validate", {"typer", "rich"}), ("plan", {"typer", "rich", "subprocess", "zstandard"}), ("show", set())],
+)
 def test_short_commands_import_little(name: str, spared: set[str]) -> None:
     program = (
         "import sys; from pdforge.cli.app import run\n"
@@ -73,6 +76,12 @@ def test_validate_says_the_same_with_and_without_an_option_to_parse(tmp_path: Pa
     for source in ("quickstart", "recipes/pd_star.yaml", str(tmp_path), "no-such-recipe"):
         plain, parsed = pdforge("validate", source), pdforge("validate", source, "--format", "text")
         assert (plain.returncode, plain.stdout, plain.stderr) == (parsed.returncode, parsed.stdout, parsed.stderr)
+
+
+@pytest.mark.parametrize("recipes", [["quickstart"], ["vanilla", "pd_star"], ["no-such-recipe"]])
+def test_plan_says_the_same_with_and_without_an_option_to_parse(recipes: list[str]) -> None:
+    plain, parsed = pdforge("plan", *recipes), pdforge("plan", *recipes, "--format", "text")
+    assert (plain.returncode, plain.stdout, plain.stderr) == (parsed.returncode, parsed.stdout, parsed.stderr)
 
 
 def test_pydantic_asks_the_module_that_finds_no_plugins() -> None:
