@@ -171,10 +171,10 @@ class AfterTraining:
             objective=recipe.finetune.objective,
             steps=mix.steps,
             tokens=tokens,
-            initial=InitialWeights(
+            initial=InitialWeights.model_construct(
                 kind="torchtitan", path=f"{self._checkpoints(self.run.train)}/step-{self.step or train.steps}"
             ),
-            conversations=ConversationMix(
+            conversations=ConversationMix.model_construct(
                 store=self.run.output(conversations.directory),
                 sequences=mix.conversations,
                 text_sequences=mix.text,

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.errors import RecipeError, UsageError
-from pdforge.plan.partition import as_scheduled
 from pdforge.plan.profile import Profile, local_profile, slurm_profile
 from pdforge.recipe.messages import diagnose
 from pdforge.recipe.reader import read_file
@@ -53,6 +52,8 @@ def find_profile(name: str, processes: int | None = None) -> Profile:
     """
     profile, written = _named(name)
     if written == BUILT_IN and profile.executor == "slurm":
+        from pdforge.plan.partition import as_scheduled  # noqa: PLC0415 - starts processes, for this profile only
+
         profile = as_scheduled(profile)
     return profile.with_processes(processes)
 

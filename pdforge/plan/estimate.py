@@ -39,7 +39,7 @@ def estimate(recipe: Recipe, vocabulary: int, stages: Sequence[Stage]) -> Figure
     stored = (stage.job for stage in stages if isinstance(stage.job, CaptureJob))
     capture = next((job for job in stored if job.output == student.logits), None)
     teacher = capture.teacher if capture else student.teacher
-    return Figures(
+    return Figures.model_construct(
         student=model_figures(recipe.student.architecture, vocabulary, length),
         teacher=model_figures(teacher.architecture, vocabulary, length) if teacher else None,
         kept_entries=kept_entries(capture.truncation, vocabulary) if capture else None,
@@ -50,8 +50,8 @@ def estimate(recipe: Recipe, vocabulary: int, stages: Sequence[Stage]) -> Figure
 def model_figures(architecture: Architecture | None, vocabulary: int, sequence_length: int) -> ModelFigures:
     """Parameters and FLOPs a token; unknown where the shape is."""
     if architecture is None:
-        return ModelFigures(parameters=None, flops_per_token=None)
-    return ModelFigures(
+        return ModelFigures.model_construct(parameters=None, flops_per_token=None)
+    return ModelFigures.model_construct(
         parameters=parameter_count(architecture, vocabulary).total,
         flops_per_token=flops_per_token(architecture, vocabulary, sequence_length),
     )
@@ -82,12 +82,12 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
     match stage.job:
         case TokenizeJob() as job:
             tokens = (job.train_sequences + job.validation_sequences) * length
-            return StageFigures(tokens=tokens, bytes=tokens * (2 if vocabulary <= 1 << 16 else 4))
+            return StageFigures.model_construct(tokens=tokens, bytes=tokens * (2 if vocabulary <= 1 << 16 else 4))
         case CaptureJob() as job:
             tokens = job.sequences * length
             most = min(kept_of(job.truncation)[1], vocabulary) * BYTES_PER_ENTRY[job.codec]
             columns, kept = 4 * len(job.columns), kept_entries(job.truncation, vocabulary)
-            return StageFigures(
+            return StageFigures.model_construct(
                 tokens=tokens,
                 flops=_forward_flops(job.teacher.architecture, tokens, vocabulary, length) if job.runs_teacher else 0.0,
                 bytes=None if kept is None else round(tokens * (kept * BYTES_PER_ENTRY[job.codec] + columns)),
@@ -95,9 +95,9 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
             )
         case ExportJob() as job:
             weights = parameter_count(job.student.architecture, vocabulary).total
-            return StageFigures(bytes=weights * _WEIGHT_BYTES[job.dtype])
+            return StageFigures.model_construct(bytes=weights * _WEIGHT_BYTES[job.dtype])
         case EvaluateJob():
-            return StageFigures(bytes=0)
+            return StageFigures.model_construct(bytes=0)
         case TrainJob() as job:
             tokens = job.steps * job.training.batch.global_ * length
             weights = parameter_count(job.architecture, vocabulary).total
@@ -107,7 +107,7 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
                 flops = None if beside is None else flops + beside
             kept_checkpoints = min(job.training.checkpoint.keep, -(-job.steps // job.training.checkpoint.every))
             kept_checkpoints += len(held_steps(job))
-            return StageFigures(
+            return StageFigures.model_construct(
                 steps=job.steps,
                 tokens=tokens,
                 flops=flops,

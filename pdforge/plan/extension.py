@@ -51,7 +51,7 @@ def _extended(plan: Plan, root: Path) -> Plan:
     if extension is None or not extension.checkpoint:
         return plan
     directory = (root / extension.finished.training.directory).absolute()
-    came = Extended(run=extension.finished.directory, stage=str(directory), step=extension.checkpoint)
+    came = Extended.model_construct(run=extension.finished.directory, stage=str(directory), step=extension.checkpoint)
     train = plan.training.model_copy(update={"job": _train(plan).model_copy(update={"extends": came})})
     return plan.model_copy(update={"stages": [train if each.key == train.key else each for each in plan.stages]})
 

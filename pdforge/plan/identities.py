@@ -205,10 +205,10 @@ def kin_identity(
     """Of all students that are alike but for their length and their schedules: as long as no schedule has had another
     value in one than in another, they have the same numbers. `logits` must not depend on how many are stored.
     """
-    same: dict[str, Any] = {"alpha": Constant(value=0.0 if is_zero(objective.alpha) else 1.0)}
+    same: dict[str, Any] = {"alpha": Constant.model_construct(value=0.0 if is_zero(objective.alpha) else 1.0)}
     if isinstance(objective.temperature, ScheduledTemperature):
-        same["temperature"] = objective.temperature.model_copy(update={"along": Constant(value=1.0)})
-    rate = LearningRateConstant(schedule="constant", warmup=0.0)
+        same["temperature"] = objective.temperature.model_copy(update={"along": Constant.model_construct(value=1.0)})
+    rate = LearningRateConstant.model_construct(schedule="constant", warmup=0.0)
     return train_identity(
         architecture,
         training.model_copy(update={"learning_rate_schedule": rate}),

@@ -33,7 +33,7 @@ def initial_weights(initialise: Initialise, architecture: Architecture, vocabula
             folder = Path(initialise.path).absolute()
             require_files(folder, _PLACE)
             _require_shape(folder, architecture, vocabulary)
-    source = InitialWeights(kind=initialise.kind, path=str(folder))
+    source = InitialWeights.model_construct(kind=initialise.kind, path=str(folder))
     return source, identity({"initialise": initialise.kind, "content": fingerprint_folder(folder)})
 
 

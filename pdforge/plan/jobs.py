@@ -32,9 +32,17 @@ _CALIBRATION_OF_TABLES = 65536
 """The same for a codec with several tables, each learnt from a part of the positions."""
 
 
-class _Job(BaseModel):
+class Part(BaseModel):
+    """Base of plans and jobs: frozen, and an unknown key is an error.
+
+    Validators are built where one is needed, which is to read JSON: that takes longer than making a plan. What makes
+    plans and jobs has typed parts already, and uses `model_construct`.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
+
+class _Job(Part):
     identity: str
     """Identity of the stage."""
     title: str
@@ -57,10 +65,8 @@ class TokenizeJob(_Job):
     output: str
 
 
-class ModelSource(BaseModel):
+class ModelSource(Part):
     """A torchtitan checkpoint and the shape it has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     architecture: Architecture
     vocabulary: int
@@ -72,10 +78,8 @@ class ModelSource(BaseModel):
     """The recipe's field that says so, for messages."""
 
 
-class HuggingFaceSource(BaseModel):
+class HuggingFaceSource(Part):
     """A causal language model of the Hugging Face hub, or a local directory in its format."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     path: str
     revision: str | None
@@ -93,20 +97,16 @@ class HuggingFaceSource(BaseModel):
     """The recipe's field that says so, for messages."""
 
 
-class InitialWeights(BaseModel):
+class InitialWeights(Part):
     """Weights that a training starts from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["huggingface", "torchtitan"]
     path: str
     """A directory in Hugging Face's format, or a checkpoint (`…/step-N`)."""
 
 
-class Extended(BaseModel):
+class Extended(Part):
     """The finished, shorter run that a training goes on from; up to there both have the same numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: str
     """Its directory, relative to the storage root."""
@@ -123,10 +123,8 @@ def kept(truncation: Truncation) -> tuple[float, int]:
     return (truncation.top_p, truncation.top_k) if isinstance(truncation, TopPTopK) else (1.0, truncation.draws)
 
 
-class ConversationMix(BaseModel):
+class ConversationMix(Part):
     """The samples of a fine-tuning: conversations, and text that training has not read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     store: str
     """Token store of the conversations."""
@@ -138,10 +136,8 @@ class ConversationMix(BaseModel):
     """First of them in the text's token store."""
 
 
-class FurtherTeacher(BaseModel):
+class FurtherTeacher(Part):
     """One more teacher of a student that has several."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     logits: str
     """Its logit store."""
@@ -151,10 +147,8 @@ class FurtherTeacher(BaseModel):
     """Of its L_kd."""
 
 
-class OnlineCapture(BaseModel):
+class OnlineCapture(Part):
     """Distributions that a teacher's training stores as it goes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     from_step: int
     """The first step whose distributions are stored."""

@@ -93,7 +93,9 @@ class Lesson:
         """The same of a pupil's further teacher; None where nothing is learnt of it."""
         if self.store is None or self.taught is None:
             return None
-        return FurtherTeacher(logits=self.store, truncation=self.taught.truncation, weight=self.pupil.weight)
+        return FurtherTeacher.model_construct(
+            logits=self.store, truncation=self.taught.truncation, weight=self.pupil.weight
+        )
 
     @property
     def store(self) -> str | None:
@@ -292,7 +294,7 @@ class Lesson:
         stage = self.teacher
         assert stage is not None
         assert isinstance(stage.job, TrainJob)
-        source = ModelSource(
+        source = ModelSource.model_construct(
             architecture=model.architecture,
             vocabulary=vocabulary,
             sequence_length=length,

@@ -126,7 +126,7 @@ class _Context:
         return store_figures(job, StageDirectory(self.root / stage.directory), known)
 
     def step(self, stage: Stage) -> Step:
-        figures, job, profile = self.figures.get(stage.key, StageFigures()), stage.job, self.profile
+        figures, job, profile = self.figures.get(stage.key, StageFigures.model_construct()), stage.job, self.profile
         duration = estimate_duration(stage, figures.tokens, profile, self.measured)
         store = self.stores[job.output] if isinstance(job, CaptureJob) else None
         checkpoints = checkpoint_figures(job) if isinstance(job, TrainJob) else None

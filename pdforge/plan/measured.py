@@ -23,7 +23,7 @@ from pdforge.plan.profile import Profile
 class Measured(BaseModel):
     """One finished stage on one profile. What it could not tell is None; keys of later versions are ignored."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     profile: str
     gpu: str | None = None

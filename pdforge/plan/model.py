@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from pdforge.layout import LOGITS, TEACHERS, TOKENS
-from pdforge.plan.jobs import Job
+from pdforge.plan.jobs import Job, Part
 from pdforge.plan.profile import Profile
 from pdforge.recipe.models import Recipe
 
@@ -29,15 +27,7 @@ def shared_directory(kind: StageKind, identity: str) -> str:
     return f"{_SHARED_FOLDER[kind]}/{identity}"
 
 
-class _Part(BaseModel):
-    """Validators are built where one is needed, which is to read JSON: that takes longer than making a plan. What makes
-    plans and jobs has typed parts already, and uses `model_construct`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class Stage(_Part):
+class Stage(Part):
     """One kind of job with everything it needs to start."""
 
     key: str
@@ -72,7 +62,7 @@ class Stage(_Part):
         )
 
 
-class ModelFigures(_Part):
+class ModelFigures(Part):
     """What one model weighs; None: unknown."""
 
     parameters: int | None
@@ -80,7 +70,7 @@ class ModelFigures(_Part):
     """Forward and backward."""
 
 
-class StageFigures(_Part):
+class StageFigures(Part):
     """What one stage takes and leaves; None: unknown, or does not apply."""
 
     steps: int | None = None
@@ -92,7 +82,7 @@ class StageFigures(_Part):
     """A bound, where `bytes` is unknown."""
 
 
-class Figures(_Part):
+class Figures(Part):
     """Sizes and costs of a plan."""
 
     student: ModelFigures
@@ -103,7 +93,7 @@ class Figures(_Part):
     """By stage key."""
 
 
-class Plan(_Part):
+class Plan(Part):
     """One run: a resolved recipe against a profile. `plan.json` is this model's JSON."""
 
     name: str

@@ -124,7 +124,7 @@ class Profile(Model):
     runs_at_once: Whole | None = None
     """Runs of a sweep, or of a recipe's variants, that may train at one time. On this machine by default one after the
     other, else they share its cores or GPUs out; on SLURM by default all."""
-    watchdog: Watchdog = Watchdog()
+    watchdog: Watchdog = Watchdog.model_construct()
     """Limits on the age of the last sign of progress."""
     restarts_without_progress: Whole = 3
     """Starts of a stage in a row without a new step, shard or checkpoint, after which it is not started again."""
@@ -251,7 +251,7 @@ class Profile(Model):
 def local_profile(processes: int | None = None) -> Profile:
     """This machine: one process per visible GPU, else two CPU processes (one on a single core)."""
     gpus = visible_gpus()
-    return Profile(
+    return Profile.model_construct(
         name="local",
         device="cuda" if gpus else "cpu",
         processes_per_node=processes or gpus or min(2, os.cpu_count() or 1),
@@ -260,7 +260,7 @@ def local_profile(processes: int | None = None) -> Profile:
 
 def slurm_profile() -> Profile:
     """A SLURM cluster as it stands: its default partition, one node; before it is asked for GPUs, two CPU processes."""
-    return Profile(name="slurm", executor="slurm", processes_per_node=2, cpus_per_node=2)
+    return Profile.model_construct(name="slurm", executor="slurm", processes_per_node=2, cpus_per_node=2)
 
 
 def visible_gpus() -> int:

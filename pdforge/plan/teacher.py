@@ -41,7 +41,7 @@ def torchtitan_teacher(
         EnvironmentFault: there is no such checkpoint.
     """
     checkpoint = checkpoint_of(teacher.path, teacher.step, place)
-    source = ModelSource(
+    source = ModelSource.model_construct(
         architecture=teacher.architecture,
         vocabulary=vocabulary,
         sequence_length=sequence_length,
@@ -86,7 +86,7 @@ def huggingface_teacher(
             remedy="start a multiple of it (`--processes`, or the profile's nodes)",
         )
     gguf = {} if teacher.gguf_file is None else {"gguf_file": teacher.gguf_file}
-    source = HuggingFaceSource(
+    source = HuggingFaceSource.model_construct(
         path=path,
         revision=teacher.revision,
         dtype=teacher.dtype,
@@ -139,7 +139,7 @@ def online_capture(recipe: Recipe, pupil: Pupil, vocabulary: int) -> OnlineCaptu
             "trained, and a process that holds a part of a model, or of a sequence, sees a part of them",
             remedy="set tensor, pipeline and context to 1, or its logits.mode to offline",
         )
-    return OnlineCapture(
+    return OnlineCapture.model_construct(
         from_step=teacher.logits.from_step,
         first_sample=(teacher.logits.from_step - 1) * training.batch.global_,
         vocabulary=vocabulary,

@@ -222,7 +222,7 @@ def _stage_change(kind: StageKind, before: Plan, after: Plan, old: Stage | None,
 
 
 def _figures(plan: Plan, stage: Stage | None) -> StageFigures:
-    return plan.figures.stages[stage.key] if stage else StageFigures()
+    return plan.figures.stages[stage.key] if stage else StageFigures.model_construct()
 
 
 def _plan(loaded: LoadedRecipe) -> Plan:

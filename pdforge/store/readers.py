@@ -10,12 +10,10 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-import zstandard
-
 from pdforge.errors import EnvironmentFault, StoreError
 from pdforge.recipe.models import HuggingFaceCorpus
 
-_READ_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+_READ_ERRORS = (OSError, EOFError, zlib.error)
 """What reading a file raises that is gone, cut short or not compressed as its name says."""
 
 _PARQUET_ROWS = 1024
@@ -162,6 +160,9 @@ class _ZstdFrames(io.RawIOBase):
     """A zstd file of any number of frames. Readers at hand stop after the first, or at a cut, without a word."""
 
     def __init__(self, file: Any) -> None:
+        import zstandard  # noqa: PLC0415 - a plan reads no documents, and is to be quick
+
+        self._zstandard = zstandard
         self._file = file
         self._frame: Any = None
         self._compressed = self._plain = b""
@@ -177,8 +178,11 @@ class _ZstdFrames(io.RawIOBase):
                     raise EOFError("cut short inside a zstd frame")
                 return 0
             if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._plain, self._compressed = self._frame.decompress(data), b""
+                self._frame = self._zstandard.ZstdDecompressor().decompressobj()
+            try:
+                self._plain, self._compressed = self._frame.decompress(data), b""
+            except self._zstandard.ZstdError as error:
+                raise OSError(str(error)) from error
             if self._frame.eof:
                 self._compressed, self._frame = self._frame.unused_data, None
         size = min(len(buffer), len(self._plain))

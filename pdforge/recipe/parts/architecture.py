@@ -8,7 +8,7 @@ from pdforge.recipe.parts.base import Model
 from pdforge.recipe.units import Count, Flag, Real, Text
 
 
-class Architecture(Model):
+class Architecture(Model, defer_build=False):
     """A decoder-only transformer (SwiGLU, RMSNorm, rotary positions, grouped-query attention)."""
 
     family: Literal["llama3", "qwen3"] = "llama3"

@@ -120,7 +120,7 @@ class TokenFilter(Model):
     """Part of the positions that is left out: those where the teacher's entropy is lowest."""
 
 
-class Objective(Model):
+class Objective(Model, defer_build=False):
     """L = (1-α)·L_lm + α·L_kd (Eq. 1)."""
 
     loss: Loss = KLD.model_construct(kind="kld")

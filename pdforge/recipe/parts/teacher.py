@@ -72,7 +72,7 @@ TeacherModel = Annotated[
 ]
 
 
-class TopPTopK(Model):
+class TopPTopK(Model, defer_build=False):
     """Keep the smallest set of tokens with a mass of at least `top_p` at τ=1, then the `top_k` likeliest (Eq. 4)."""
 
     kind: Literal["topp_topk"] = "topp_topk"

@@ -66,7 +66,7 @@ class Checkpointing(Model):
     """Longest time between checkpoints: one is also saved when this much has passed since the last (`30m`)."""
 
 
-class Training(Model):
+class Training(Model, defer_build=False):
     """One training stage."""
 
     tokens: Count | None = None
