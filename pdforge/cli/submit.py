@@ -100,6 +100,11 @@ def submit_command(
     if any(plan.profile.executor == "slurm" for plan in plans):
         _submit_to_slurm(plans, storage, dry_run=dry_run, as_json=as_json)
         return
+    if dry_run:
+        raise UsageError(
+            f"profile {plans[0].profile.name!r} runs stages on this machine: SLURM would get nothing",
+            remedy="name a profile of SLURM: --cluster slurm; `pdforge plan` shows what would run",
+        )
     _submit_here(plans, storage, retry=retry, as_json=as_json)
 
 

@@ -78,6 +78,13 @@ def test_without_a_recipe_the_last_saved_plan_is_shown_and_confirmed(folder):
     assert f"#SBATCH --chdir={folder}/disk/" in done.stdout
 
 
+def test_a_dry_run_for_this_machine_starts_nothing(folder):
+    done = pdforge("submit", "recipe.yaml", "--dry-run", folder=folder)
+    assert done.returncode == 2
+    assert "SLURM would get nothing" in done.stderr
+    assert not list((folder / "runs").glob("tiny-*"))
+
+
 def test_without_a_recipe_and_a_plan_there_is_nothing_to_submit(tmp_path):
     done = pdforge("submit", "--cluster", "slurm", folder=tmp_path)
     assert done.returncode == 2
