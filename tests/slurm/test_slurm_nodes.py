@@ -10,16 +10,25 @@ from pdforge.launch.records import read_attempt
 from tests.slurm.harness import Cluster, User, can_account, wait_for
 
 
-def kill_the_node_of(user: User, cluster: Cluster, step: int) -> str:
-    """Kill the node that `train` computes on once it has done a step; it is back at once. Its name."""
-    user.wait_for_step(step)
+def node_of(user: User) -> str:
+    """The node that `train` was last started on."""
     record = read_attempt(user.train.all_attempts()[-1])
     assert record is not None
     (node,) = record.nodes
+    return node
+
+
+def kill(user: User, cluster: Cluster, node: str) -> None:
+    """Kill the node of the job of `train`, which is held then, and have the node back: the other is not to be had.
+
+    Held: what SLURM has still to say to the node about the start that failed would end another start there as well.
+    """
     cluster.script("kill-node", node)
     cluster("scontrol", "update", f"nodename={node}", "state=down", "reason=killed")
+    assert wait_for(lambda: "JobState=PENDING" in cluster("scontrol", "show", "job", user.job())), user.describe()
+    cluster("scontrol", "hold", user.job())
     cluster.script("start-node", node)
-    return node
+    assert "no node of pdforge is avoided" in user.pdforge("clusters", "nodes", "two")
 
 
 def resize(user: User, nodes: int) -> None:
@@ -35,15 +44,19 @@ def test_a_job_moves_from_a_node_that_failed_twice(user: User, cluster: Cluster)
     user.count(train={"steps": 30, "delay": 0.2, "hold": user.hold(20)})
     user.submit()
     job = user.job()
-    first = kill_the_node_of(user, cluster, 5)
+    user.wait_for_step(5)
+    first = node_of(user)
     other = {"n1": "n2", "n2": "n1"}[first]
     # so that SLURM, which knows nothing of the failures, comes back to it
     cluster("scontrol", "update", f"nodename={other}", "state=drain", "reason=test")
+    kill(user, cluster, first)
+    cluster("scontrol", "release", job)
     assert wait_for(lambda: len(user.train.all_attempts()) == 2), user.describe()
-    assert kill_the_node_of(user, cluster, 12) == first
-    assert "no node of pdforge is avoided" in user.pdforge("clusters", "nodes", "two"), "nobody has looked yet"
+    user.wait_for_step(12)
+    kill(user, cluster, first)
     cluster("scontrol", "update", f"jobid={job}", f"excnodelist={other}")
     cluster("scontrol", "update", f"nodename={other}", "state=resume")
+    cluster("scontrol", "release", job)
     user.go()
     user.wait_for_end()
     assert user.train.done.exists(), user.describe()
