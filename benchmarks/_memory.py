@@ -1,10 +1,15 @@
-"""Static memory of trainings by arithmetic and by the deep check's tracker, for `benchmarks/plan.py`."""
+"""Memory of trainings for `benchmarks/plan.py`: by arithmetic, by the deep check's tracker, and of real tensors."""
 
 from __future__ import annotations
 
+import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdforge.compile import write_stage
 from pdforge.launch.deep import Looked, look_at
 from pdforge.plan.build import make_plans
 from pdforge.plan.jobs import TrainJob
@@ -18,6 +23,8 @@ _SIZES = (
     "data.sequence_length=512",
     "data.train_tokens=8M",
 )
+_REAL = Path(__file__).with_name("_real_memory.py")
+_CPU = Profile(name="local", device="cpu", processes_per_node=1)
 _GPUS = Profile(name="gpus", device="cuda", processes_per_node=8, gpu="H100")
 SPREAD = (
     ("{data_shard: 8}",),
@@ -30,6 +37,17 @@ SPREAD = (
     ("{pipeline: 2, tensor: 2}", "training.batch={global: 64, micro: 4}"),
 )
 """Ways to spread a model over eight processes."""
+QUICKSTART = (
+    (),
+    ("training.batch={global: 16, micro: 4}",),
+    ("training.batch={global: 16, micro: 16}",),
+    ("training.loss_chunks=4",),
+    ("training.activation_checkpointing=selective",),
+    ("training.activation_checkpointing=full",),
+    ("training.precision=bfloat16",),
+    ("objective.alpha=0",),
+)
+"""What is changed of the quickstart's student, on one process."""
 
 
 def static_off() -> float:
@@ -37,13 +55,27 @@ def static_off() -> float:
     plans = []
     for spread, *more in SPREAD:
         batch = [] if more else ["training.batch={global: 64, micro: 2}"]
-        plans.append(_student([*_SIZES, f"training.parallelism={spread}", *batch, *more], _GPUS))
+        plans.append(_student([*_SIZES, f"training.parallelism={spread}", *batch, *more], _GPUS, variant="lm"))
     return max(abs(training_memory(_job(plan)).static / each.static - 1) for plan, each in _traced(plans))
 
 
-def _student(overrides: Sequence[str], profile: Profile) -> Plan:
+def peaks_off() -> tuple[float, float]:
+    """Peaks by the tracker, on fake tensors, against those of real steps: the worst of all, and the median."""
+    plans = [_student(overrides, _CPU) for overrides in QUICKSTART]
+    off = [abs(each.total / _real_peak(plan) - 1) for plan, each in _traced(plans)]
+    return max(off), statistics.median(off)
+
+
+def _real_peak(plan: Plan) -> int:
+    with tempfile.TemporaryDirectory() as root:
+        directory = write_stage(plan.training, Path(root)).path
+        done = subprocess.run([sys.executable, _REAL, directory], check=True, capture_output=True, text=True)
+    return int(done.stdout.splitlines()[-1])
+
+
+def _student(overrides: Sequence[str], profile: Profile, *, variant: str = "pd") -> Plan:
     """The quickstart's student alone."""
-    loaded = load_recipes("quickstart", variants=("lm",), overrides=list(overrides))
+    loaded = load_recipes("quickstart", variants=(variant,), overrides=list(overrides))
     [plan] = make_plans(loaded, profile, Path("/none"))
     return plan.model_copy(update={"stages": [plan.training]})
 

@@ -4,7 +4,8 @@
 
 A whole process counts in CPU time, which other work on the machine disturbs least: of the plan against importing the
 libraries it is built on, in turns (`benchmarks/recipes.py`). Parameter counts are compared with the models that
-torchtitan and transformers build, static memory with the deep check's tracker (`benchmarks/_memory.py`).
+torchtitan and transformers build, static memory with the deep check's tracker, and the tracker's peaks with those of
+real steps of the quickstart's student (`benchmarks/_memory.py`).
 
 With `--root`, what finished runs below it measured is compared with what a plan would have said: the size of each logit
 store from its codec and from its first shard alone, and the wall-clock of each stage from the other runs of the same
@@ -40,7 +41,7 @@ CLUSTER = "gpus: {executor: slurm, device: cuda, nodes: 8, processes_per_node: 8
 PROCESS_BAR = 1.8
 """Of a whole planning process, times importing the libraries."""
 DEEP_SECONDS, DEEP_GB = 60.0, 8.0
-STATIC_BAR = 0.01
+STATIC_BAR, PEAK_BAR = 0.01, 0.10
 BEFORE_BAR, FIRST_SHARD_BAR, WALL_BAR = 0.15, 0.02, 0.20
 
 
@@ -131,11 +132,14 @@ def deep() -> Iterator[dict[str, Any]]:
 
 
 def memory() -> Iterator[dict[str, Any]]:
-    """Arithmetic and tracker."""
-    from _memory import SPREAD, static_off  # noqa: PLC0415 - imports torch
+    """Arithmetic against the tracker, and the tracker against real tensors."""
+    from _memory import QUICKSTART, SPREAD, peaks_off, static_off  # noqa: PLC0415 - builds trainings
 
     name = f"static memory against the tracker, worst of {len(SPREAD)} ways to spread"
     yield row(name, static_off(), "off", None, STATIC_BAR)
+    worst, median = peaks_off()
+    yield row(f"peak of the tracker against a real step, worst of {len(QUICKSTART)}", worst, "off", None, PEAK_BAR)
+    yield row("the same, median", median, "off", None, None)
 
 
 def stores(root: Path) -> Iterator[dict[str, Any]]:
