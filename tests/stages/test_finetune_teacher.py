@@ -1,12 +1,16 @@
-"""`finetune` with a teacher beside the student, for real: its rows, and its losses worked out apart."""
+"""`finetune` with a teacher beside the student, for real: its losses, and the same bits through a kill."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from pdforge.layout import StageDirectory
 from pdforge.plan.build import make_plans
@@ -18,7 +22,7 @@ from pdforge.stages.entry import read_job
 from pdforge.store.mixture import Mixture
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.inference import load
-from tests.stages.conftest import TINY_FULL, TinyRun, pdforge, results, rows, steps
+from tests.stages.conftest import ENVIRONMENT, TINY_FULL, TinyRun, kill, pdforge, results, rows, steps
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +61,12 @@ def root(tiny: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(tiny.root / name, root / name)
     pdforge(*command(root))
     return root
+
+
+def weights(stage: StageDirectory, step: int, plain: Path) -> dict[str, torch.Tensor]:
+    dcp_to_torch_save(stage.checkpoint(step), plain)
+    found = torch.load(plain, weights_only=False)
+    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
 
 
 def test_its_rows(root: Path) -> None:
@@ -110,3 +120,29 @@ def test_the_losses_of_its_first_step(root: Path) -> None:
     first = rows(stage_of(root))[0]
     assert first["lm_loss"] == pytest.approx(float(entropy), rel=1e-5)
     assert first["kd_loss"] == pytest.approx(float(divergence), rel=1e-3)
+
+
+def test_killed_it_ends_with_the_same_bits(root: Path, tmp_path: Path) -> None:
+    """Killed without a word in the middle of it, and started again: every row, and every weight."""
+    again = tmp_path / "runs"
+    shutil.copytree(root, again)
+    stage, straight = stage_of(again), stage_of(root)
+    shutil.rmtree(stage.path)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pdforge", *command(again)],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not any(stage.checkpoints.glob("step-4/.metadata")):
+        assert running.poll() is None, "it was to be killed on the way"
+        time.sleep(0.02)
+    kill(running, stage)
+    assert not stage.done.exists()
+    pdforge(*command(again))
+    assert len(stage.all_attempts()) > 1
+    assert rows(stage) == rows(straight)
+    one, other = weights(stage, 11, tmp_path / "one.pt"), weights(straight, 11, tmp_path / "other.pt")
+    assert one.keys() == other.keys()
+    assert one
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
