@@ -11,7 +11,6 @@ from pdforge.plan.jobs import InitialWeights
 from pdforge.pretrained import CONFIG, read_object, require_files
 from pdforge.recipe.models import Architecture, HuggingFaceWeights, Initialise, TorchtitanWeights
 
-_PLACE = "student.initialise.path"
 _MODEL_TYPES = {"llama3": "llama", "qwen3": "qwen3"}
 
 
@@ -28,11 +27,9 @@ def initial_weights(initialise: Initialise, architecture: Architecture, vocabula
     """
     match initialise:
         case TorchtitanWeights():
-            folder = checkpoint_of(initialise.path, initialise.step, _PLACE)
+            folder = checkpoint_of(initialise.path, initialise.step, "student.initialise.path")
         case HuggingFaceWeights():
-            folder = Path(initialise.path).absolute()
-            require_files(folder, _PLACE)
-            _require_shape(folder, architecture, vocabulary)
+            folder = huggingface_folder(initialise.path, "student.initialise", architecture, "student", vocabulary)
     source = InitialWeights.model_construct(kind=initialise.kind, path=str(folder))
     return source, identity({"initialise": initialise.kind, "content": fingerprint_folder(folder)})
 
@@ -59,9 +56,28 @@ def checkpoint_of(path: str, step: int, place: str) -> Path:
     return checkpoint
 
 
-def _require_shape(folder: Path, architecture: Architecture, vocabulary: int) -> None:
+def huggingface_folder(path: str, place: str, architecture: Architecture, of: str, vocabulary: int) -> Path:
+    """A directory in Hugging Face's format, whose weights a model of torchtitan's of this shape can take.
+
+    Args:
+        path: the directory.
+        place: the recipe's field that has `path`, for messages.
+        architecture: the model's.
+        of: the recipe's field that has `architecture`.
+        vocabulary: rows of its embedding.
+
+    Raises:
+        EnvironmentFault: it is not whole, or of another model.
+    """
+    folder = Path(path).absolute()
+    require_files(folder, f"{place}.path")
+    _require_shape(folder, f"{place}.path", architecture, f"{of}.architecture", vocabulary)
+    return folder
+
+
+def _require_shape(folder: Path, place: str, architecture: Architecture, of: str, vocabulary: int) -> None:
     """What the weights' own shapes do not tell: the number of heads, for one."""
-    config = read_object(folder / CONFIG, _PLACE)
+    config = read_object(folder / CONFIG, place)
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     fields = {
@@ -94,23 +110,23 @@ def _require_shape(folder: Path, architecture: Architecture, vocabulary: int) ->
     for field, (name, there, here) in fields.items():
         if there != here:
             raise EnvironmentFault(
-                f"{_PLACE}: {folder / CONFIG} says {name} {there}, student.architecture.{field} is {here}",
-                remedy=f"make student.architecture.{field} that of the weights",
+                f"{place}: {folder / CONFIG} says {name} {there}, {of}.{field} is {here}",
+                remedy=f"make {of}.{field} that of the weights",
             )
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise EnvironmentFault(
-            f"{_PLACE}: {folder / CONFIG} scales its rotary positions ({kind}), a student does not",
-            remedy="start from a model without rope scaling",
+            f"{place}: {folder / CONFIG} scales its rotary positions ({kind}), {of} does not",
+            remedy="take the weights of a model without rope scaling",
         )
     for name in ("attention_bias", "mlp_bias"):
         if config.get(name):
             raise EnvironmentFault(
-                f"{_PLACE}: {folder / CONFIG} says {name} true, a student has no biases",
-                remedy="start from a model without biases",
+                f"{place}: {folder / CONFIG} says {name} true, {of} has no biases",
+                remedy="take the weights of a model without biases",
             )
     if config.get("vocab_size") != vocabulary:
         raise EnvironmentFault(
-            f"{_PLACE}: {folder / CONFIG} says vocab_size {config.get('vocab_size')}, this student has {vocabulary}",
+            f"{place}: {folder / CONFIG} says vocab_size {config.get('vocab_size')}, it has {vocabulary} here",
             remedy="use the tokenizer of the weights; data.tokenizer.vocabulary sets the rows",
         )

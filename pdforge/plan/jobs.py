@@ -66,14 +66,15 @@ class TokenizeJob(_Job):
 
 
 class ModelSource(Part):
-    """A torchtitan checkpoint and the shape it has."""
+    """A model of torchtitan's: its shape, and where its weights are."""
 
     architecture: Architecture
     vocabulary: int
     sequence_length: int
     checkpoint: str
-    """The checkpoint folder (with `step-N` below it)."""
-    step: int
+    """The checkpoint folder (with `step-N` below it), or a directory in Hugging Face's format."""
+    step: int | None
+    """None: the latter."""
     place: str = "teacher.model"
     """The recipe's field that says so, for messages."""
 

@@ -9,7 +9,7 @@ from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.identity import identity
 from pdforge.plan import identities
 from pdforge.plan.content import fingerprint_folder
-from pdforge.plan.initialise import checkpoint_of
+from pdforge.plan.initialise import checkpoint_of, huggingface_folder
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, OnlineCapture
 from pdforge.pretrained import require_files
 from pdforge.recipe.columns import QUANTILE_SEQUENCES, required_columns
@@ -35,22 +35,26 @@ DEFAULT_CODEC: Codec = "rank-gap-63"
 def torchtitan_teacher(
     teacher: TorchtitanTeacher, place: str, *, vocabulary: int, sequence_length: int
 ) -> tuple[ModelSource, str]:
-    """The checkpoint and its identity, which is that of its content. `place` is the model's path in the recipe.
+    """The weights and their identity, which is that of their content. `place` is the model's path in the recipe.
 
     Raises:
-        EnvironmentFault: there is no such checkpoint.
+        EnvironmentFault: there are none, or they are of another model.
     """
-    checkpoint = checkpoint_of(teacher.path, teacher.step, place)
+    if teacher.step is None:
+        weights = folder = huggingface_folder(teacher.path, place, teacher.architecture, place, vocabulary)
+    else:
+        weights = checkpoint_of(teacher.path, teacher.step, place)
+        folder = weights.parent
     source = ModelSource.model_construct(
         architecture=teacher.architecture,
         vocabulary=vocabulary,
         sequence_length=sequence_length,
-        checkpoint=str(checkpoint.parent),
+        checkpoint=str(folder),
         step=teacher.step,
         place=place,
     )
     shape = teacher.architecture.model_dump(mode="json")
-    return source, identity({"teacher": "torchtitan", "content": fingerprint_folder(checkpoint), "architecture": shape})
+    return source, identity({"teacher": "torchtitan", "content": fingerprint_folder(weights), "architecture": shape})
 
 
 def huggingface_teacher(

@@ -83,24 +83,27 @@ class StageCheckpoints(CheckpointManager):
             return super().dcp_load(state_dict, checkpoint_id, from_hf, from_quantized)
         self.extending = not self.initial_load_model_only
         if not self.extending:
-            require_weights(Path(checkpoint_id), state_dict, self.sd_adapter if from_hf else None)
+            adapter = self.sd_adapter if from_hf else None
+            require_weights(Path(checkpoint_id), state_dict, adapter, place="student.initialise", of="student")
         try:
             return super().dcp_load(state_dict, checkpoint_id, from_hf, from_quantized)
         except (CheckpointException, SafetensorError, OSError) as error:
-            raise _unreadable(Path(checkpoint_id), error) from error
+            raise unreadable(Path(checkpoint_id), error) from error
 
 
 _SCHEDULES = re.compile(r"lr_scheduler\.|.*objective\.alpha\.|.*objective\.temperature\.along\.")
 """What the values of `science` that lay out schedules are called."""
 
 
-def require_weights(folder: Path, weights: Mapping[str, Tensor], adapter: Any) -> None:
+def require_weights(folder: Path, weights: Mapping[str, Tensor], adapter: Any, *, place: str, of: str) -> None:
     """Refuse weights that are not those of a model.
 
     Args:
         folder: a checkpoint (`…/step-N`), or a directory in Hugging Face's format.
         weights: the model's, or those of its part on this rank, by torchtitan's names; only their shapes are read.
         adapter: torchtitan's state-dict adapter where they have Hugging Face's names; None: they have torchtitan's.
+        place: the recipe's field that names the folder, for messages.
+        of: the recipe's field that has the model's `architecture`.
 
     Raises:
         EnvironmentFault: a weight is missing or has another shape, or a file cannot be read; named.
@@ -113,21 +116,23 @@ def require_weights(folder: Path, weights: Mapping[str, Tensor], adapter: Any) -
         there = reader.read_metadata().state_dict_metadata
     # a damaged pickle or header raises whatever it likes
     except Exception as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
     for name, weight in expected.items():
         stored = getattr(there.get(name), "size", None)
         if stored != weight.shape:
             shape = "does not have it" if stored is None else f"has the shape {list(stored)}"
             raise EnvironmentFault(
-                f"student.initialise: the weight {name} of this student has the shape {list(weight.shape)}; "
-                f"{folder} {shape}",
-                remedy="make student.architecture and the vocabulary those of the weights",
+                f"{place}: the weight {name} of {of}.architecture has the shape {list(weight.shape)}; {folder} {shape}",
+                remedy=f"make {of}.architecture and the vocabulary those of the weights",
             )
 
 
-def _unreadable(folder: Path, error: BaseException) -> EnvironmentFault:
+def unreadable(folder: Path, error: BaseException) -> EnvironmentFault:
+    """What is said of weights that cannot be read: without the traceback that torch puts into its own words."""
+    causes = list(getattr(error, "failures", {}).values())
+    cause = causes[0][0] if causes else error
     return EnvironmentFault(
-        f"the training cannot start: cannot read the weights in {folder}: {type(error).__name__}: {error}",
+        f"cannot read the weights in {folder}: {type(cause).__name__}: {cause}",
         remedy="a file is damaged or not wholly there: fetch or write it again",
     )
 

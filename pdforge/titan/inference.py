@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.device_mesh import DeviceMesh
 from torchtitan.protocols.model_spec import ModelSpec
 
@@ -15,16 +18,40 @@ from pdforge.errors import EnvironmentFault
 from pdforge.plan.jobs import ModelSource
 from pdforge.teachers.huggingface import require_finite
 from pdforge.teachers.sharding import shard_layers
+from pdforge.titan.checkpoints import require_weights, unreadable
 from pdforge.titan.models import decoder_of
 
 
 def load(
     source: ModelSource, device: torch.device, dtype: torch.dtype, *, mesh: DeviceMesh | None = None
 ) -> FrozenModel:
-    """The model of a torchtitan checkpoint."""
+    """The model of a torchtitan checkpoint, or with weights in Hugging Face's format."""
     spec = decoder_of(source.architecture, vocabulary=source.vocabulary, sequence_length=source.sequence_length)
-    checkpoint = Path(source.checkpoint) / f"step-{source.step}"
-    return FrozenModel(spec, checkpoint=checkpoint, device=device, dtype=dtype, mesh=mesh)
+    folder = Path(source.checkpoint)
+    weights = folder if source.step is None else folder / f"step-{source.step}"
+    return FrozenModel(
+        spec,
+        weights=weights,
+        huggingface=source.step is None,
+        place=source.place,
+        device=device,
+        dtype=dtype,
+        mesh=mesh,
+    )
+
+
+def _load(model: nn.Module, folder: Path, adapter: Any, *, alone: bool) -> None:
+    """Weights of a folder into a model, through an adapter where they have Hugging Face's names; a collective unless
+    it is `alone`.
+    """
+    weights = model.state_dict()
+    if adapter is None:
+        state_dict_loader.load(weights, checkpoint_id=str(folder), no_dist=alone)
+    else:
+        theirs = adapter.to_hf(weights)
+        state_dict_loader.load(theirs, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
+        weights = adapter.from_hf(theirs)
+    model.load_state_dict(weights)
 
 
 class FrozenModel:
@@ -34,7 +61,9 @@ class FrozenModel:
         self,
         spec: ModelSpec,
         *,
-        checkpoint: Path,
+        weights: Path,
+        huggingface: bool = False,
+        place: str = "teacher.model",
         device: torch.device,
         dtype: torch.dtype,
         mesh: DeviceMesh | None = None,
@@ -43,17 +72,20 @@ class FrozenModel:
 
         Args:
             spec: what `decoder` returns.
-            checkpoint: a torchtitan checkpoint (`…/step-N`), of any number of processes.
+            weights: a torchtitan checkpoint (`…/step-N`), of any number of processes; or, with `huggingface`, a
+                directory in that format.
+            huggingface: which of both.
+            place: the model's field in the recipe, for messages.
             device: where it runs.
             dtype: of weights and activations.
             mesh: over whose processes its layers are sharded; a collective then, and so is `hidden`.
 
         Raises:
-            EnvironmentFault: no such checkpoint, of another shape, or with a weight that is not finite.
+            EnvironmentFault: no such weights, of another shape, unreadable, or one is not finite.
         """
-        if not (checkpoint / ".metadata").exists():
+        if not huggingface and not (weights / ".metadata").exists():
             raise EnvironmentFault(
-                f"no checkpoint at {checkpoint}",
+                f"no checkpoint at {weights}",
                 remedy="check `path` and `step`; or it was removed: run the stage that leaves it again",
             )
         with torch.device("meta"):
@@ -64,16 +96,13 @@ class FrozenModel:
         with torch.no_grad():
             # parameters are overwritten below; buffers, such as rotary frequencies, are not in a checkpoint
             model.init_weights(buffer_device=None)
-        weights = model.state_dict()
+        adapter = spec.state_dict_adapter(spec.model, None) if huggingface else None
+        require_weights(weights, model.state_dict(), adapter, place=place, of=place)
         try:
-            state_dict_loader.load(weights, checkpoint_id=str(checkpoint), no_dist=mesh is None)
-        except (CheckpointException, KeyError, ValueError, RuntimeError) as error:
-            raise EnvironmentFault(
-                f"the checkpoint {checkpoint} is not of the model that the recipe describes: {error}",
-                remedy="make the teacher's `architecture` and the vocabulary those of the checkpoint",
-            ) from error
-        model.load_state_dict(weights)
-        require_finite(model.named_parameters(), str(checkpoint))
+            _load(model, weights, adapter, alone=mesh is None)
+        except (CheckpointException, SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise unreadable(weights, error) from error
+        require_finite(model.named_parameters(), str(weights))
         head = model.lm_head
         assert isinstance(head, nn.Module)
         # the output projection runs apart, so that no tensor of all logits of a sequence need exist

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -139,10 +140,13 @@ def load_teacher(
         EnvironmentFault: it cannot be had, or is not whole.
         StoreMismatch: its tokenizer is another one.
     """
+    student = tokens.tokenizer()
     if isinstance(source, ModelSource):
+        if source.step is None:
+            theirs = teacher_tokenizer(Path(source.checkpoint), None, source.place)
+            require_same_tokenizer(theirs, student, _heldout_texts(tokens), source.place)
         return load(source, device, dtype, mesh=mesh)
     folder = model_folder(source.path, source.revision, source.place, gguf=source.gguf_file, code=source.code)
-    student = tokens.tokenizer()
     theirs = teacher_tokenizer(folder, source.gguf_file, source.place)
     require_same_tokenizer(theirs, student, _heldout_texts(tokens), source.place)
     return HuggingFaceModel(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pdforge.errors import EnvironmentFault
-from pdforge.plan.jobs import TrainJob
+from pdforge.plan.jobs import CaptureJob, ModelSource, TrainJob
 from pdforge.plan.model import Plan
 from tests.plan.conftest import MakePlans
 
@@ -93,14 +93,34 @@ def test_of_a_checkpoint_only_its_step_counts(plans: MakePlans, tmp_path: Path) 
         ({"rope_theta": 10000.0}, "rope_theta 10000.0, student.architecture.rope_theta is 500000.0"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings True, student.architecture.tied_embeddings is False"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, r"scales its rotary positions \(llama3\)"),
-        ({"attention_bias": True}, "attention_bias true, a student has no biases"),
-        ({"vocab_size": 301}, "vocab_size 301, this student has 300"),
+        ({"attention_bias": True}, "attention_bias true, student.architecture has no biases"),
+        ({"vocab_size": 301}, "vocab_size 301, it has 300 here"),
     ],
 )
 def test_another_model_is_refused(plans: MakePlans, weights: Path, changes: dict[str, Any], message: str) -> None:
     _write(weights, changes)
     with pytest.raises(EnvironmentFault, match=rf"config.json .*{message}"):
         plans(_from(weights))
+
+
+def test_a_torchtitan_teacher_takes_the_same(plans: MakePlans, weights: Path) -> None:
+    """Named by its content; of the shape that the recipe says, or refused."""
+    shape = "{hidden: 32, ffn: 64, layers: 2, heads: 4}"
+    teacher = f"teacher.model={{kind: torchtitan, path: {weights}, architecture: {shape}}}"
+    [before] = plans(teacher)
+    capture = before.stage("capture")
+    assert capture is not None
+    assert isinstance(capture.job, CaptureJob)
+    assert isinstance(capture.job.teacher, ModelSource)
+    assert (capture.job.teacher.checkpoint, capture.job.teacher.step) == (str(weights), None)
+    (weights / "model.safetensors").write_bytes(b"others")
+    assert plans(teacher)[0].stage("capture") != capture
+    _write(weights, {"num_attention_heads": 2})
+    with pytest.raises(EnvironmentFault, match=r"teacher.model.path: .*heads 2, teacher.model.architecture.heads is 4"):
+        plans(teacher)
+    (weights / "model.safetensors").unlink()
+    with pytest.raises(EnvironmentFault, match=r"teacher.model.path: there is no .*model.safetensors"):
+        plans(teacher)
 
 
 def test_transformers_5_writes_rope_theta_elsewhere(plans: MakePlans, weights: Path) -> None:

@@ -109,7 +109,8 @@ def _teacher(draw: Draw, *, hub: bool) -> Values:
         above = {"model": pretrain, "truncation": {"top_p": 0.9}}
         model = {**pretrain, "kind": "distilled", "objective": {"alpha": 0.5}, "teacher": above}
     elif draw.random() < 0.3:
-        model = {"kind": "torchtitan", "path": "checkpoint", "step": 1, "architecture": _architecture(draw)}
+        step = _some(draw, {"step": 1})
+        model = {"kind": "torchtitan", "path": "checkpoint", **step, "architecture": _architecture(draw)}
     truncations: list[Values] = [
         _some(draw, {"top_p": 0.9, "top_k": draw.choice([20, 50])}),
         {"kind": "sample", **_some(draw, {"draws": 20, "seed": 7})},

@@ -12,6 +12,7 @@ import transformers
 from huggingface_hub import save_torch_state_dict
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
+from pdforge.errors import EnvironmentFault
 from pdforge.recipe.models import Architecture
 from pdforge.titan.huggingface import huggingface_config, huggingface_weights
 from pdforge.titan.inference import FrozenModel
@@ -35,7 +36,7 @@ def saved(folder: Path, architecture: Architecture) -> FrozenModel:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     dcp.save(model.state_dict(), checkpoint_id=str(folder / "step-1"), no_dist=True)
-    return FrozenModel(spec, checkpoint=folder / "step-1", device=torch.device("cpu"), dtype=torch.float32)
+    return FrozenModel(spec, weights=folder / "step-1", device=torch.device("cpu"), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -61,3 +62,27 @@ def test_transformers_reads_the_same_model(tmp_path, family, tied, dtype) -> Non
     ours = model.logits(model.hidden(tokens, positions))
     with torch.inference_mode():
         torch.testing.assert_close(theirs.eval()(tokens).logits, ours, rtol=0, atol=1e-5)
+    cpu, single = torch.device("cpu"), torch.float32
+    back = FrozenModel(model.spec, weights=out, huggingface=True, device=cpu, dtype=single).weights()
+    assert all(torch.equal(back[name], weight) for name, weight in model.weights().items())
+
+
+def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
+    """Missing, of another shape, damaged: found before a teacher says anything."""
+    model = saved(tmp_path, Architecture(family="qwen3", **SHAPES["qwen3"]))
+    weights, out = huggingface_weights(model), tmp_path / "hf"
+
+    def load() -> None:
+        FrozenModel(model.spec, weights=out, huggingface=True, device=torch.device("cpu"), dtype=torch.float32)
+
+    name = "model.layers.0.mlp.up_proj.weight"
+    first = weights.pop(name)
+    for given, said in ((None, "does not have it"), (first[1:].contiguous(), r"has the shape \[95, 64\]")):
+        out.mkdir(exist_ok=True)
+        more = {} if given is None else {name: given}
+        save_torch_state_dict(weights | more, out, metadata={"format": "pt"})
+        with pytest.raises(EnvironmentFault, match=f"teacher.model: the weight {name} of .* {said}"):
+            load()
+    (out / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(EnvironmentFault, match=r"cannot read the weights in .*hf: "):
+        load()

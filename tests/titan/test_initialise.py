@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +38,31 @@ def _stored(model: FrozenModel, folder: Path, form: str) -> tuple[Path, Any]:
     return out, model.spec.state_dict_adapter(model.spec.model, None)
 
 
+require = partial(require_weights, place="student.initialise", of="student")
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_part_of_the_model_is_enough(model: FrozenModel, tmp_path: Path, form: str) -> None:
     folder, adapter = _stored(model, tmp_path, form)
-    require_weights(folder, model.weights(), adapter)
+    require(folder, model.weights(), adapter)
     part = {name: weight for name, weight in model.weights().items() if not name.startswith("layers.0.")}
     assert len(part) < len(model.weights())
-    require_weights(folder, part, adapter)
+    require(folder, part, adapter)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_another_shape_is_named(model: FrozenModel, tmp_path: Path, form: str) -> None:
     folder, adapter = _stored(model, tmp_path, form)
     weights = {**model.weights(), "norm.weight": torch.empty(65)}
-    with pytest.raises(EnvironmentFault, match=r"norm.weight of this student has the shape \[65\]; .* \[64\]"):
-        require_weights(folder, weights, adapter)
+    with pytest.raises(EnvironmentFault, match=r"norm.weight of student.architecture has the shape \[65\]; .* \[64\]"):
+        require(folder, weights, adapter)
 
 
 def test_a_missing_shard_is_a_missing_weight(model: FrozenModel, tmp_path: Path) -> None:
     folder, adapter = _stored(model, tmp_path, "huggingface")
     (folder / "model-1.safetensors").unlink()
     with pytest.raises(EnvironmentFault, match=r"the weight model\.layers\.1\..*hf does not have it"):
-        require_weights(folder, model.weights(), adapter)
+        require(folder, model.weights(), adapter)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -67,4 +71,4 @@ def test_a_damaged_file_is_not_a_traceback(model: FrozenModel, tmp_path: Path, f
     file = folder / (".metadata" if form == "torchtitan" else "model-0.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(EnvironmentFault, match="cannot read the weights in"):
-        require_weights(folder, model.weights(), adapter)
+        require(folder, model.weights(), adapter)

@@ -169,7 +169,7 @@ def test_a_student_starts_from_weights(bench: Bench, tmp_path: Path, processes: 
     assert isinstance(job, TrainJob)
     folder, hf = StageDirectory(bench.root / plan.stages[-1].directory).checkpoints, tmp_path / "hf"
     spec = decoder_of(job.architecture, vocabulary=job.vocabulary, sequence_length=job.sequence_length)
-    model = FrozenModel(spec, checkpoint=folder / "step-10", device=torch.device("cpu"), dtype=torch.float32)
+    model = FrozenModel(spec, weights=folder / "step-10", device=torch.device("cpu"), dtype=torch.float32)
     hf.mkdir()
     save_file(huggingface_weights(model), hf / "model.safetensors")
     rope = job.architecture.rope_theta

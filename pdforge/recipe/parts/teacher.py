@@ -36,12 +36,12 @@ class DistilledHere(Model):
 
 
 class TorchtitanTeacher(Model):
-    """A teacher from a torchtitan checkpoint."""
+    """A model of torchtitan's, with the weights of a checkpoint or of a directory in Hugging Face's format."""
 
     kind: Literal["torchtitan"]
     path: Text
-    """The checkpoint folder, with `step-N` below it."""
-    step: Count
+    """The checkpoint folder, with `step-N` below it; without `step` a directory in Hugging Face's format."""
+    step: Count | None = None
     """Which of its steps."""
     architecture: Architecture
     """Its shape."""
