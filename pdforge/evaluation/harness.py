@@ -147,8 +147,8 @@ class Harness:
         return entry is not None and all(map(self._knows, _members(entry.cfg or {})))
 
     def _tasks_of(self, entry: Any) -> Iterator[Mapping[str, Any]]:
-        """Configurations of a task, or of all tasks of a group."""
-        members = _members(entry.cfg or {})
+        """Configurations of a task, or of all tasks of a group; a group may name them by a tag that they share."""
+        members = sorted(entry.tags) if entry.kind.name == "TAG" else _members(entry.cfg or {})
         if not members and entry.cfg:
             yield entry.cfg
         for member in members:
