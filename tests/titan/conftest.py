@@ -52,7 +52,7 @@ class Bench:
         the seed or, not `seeded`, from where the recipe says.
 
         Returns:
-            What the processes wrote to their standard error.
+            What the processes wrote.
         """
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copy(_compiled(self.root, processes, sets).train_module, directory / "train.py")
@@ -74,7 +74,8 @@ def _compiled(root: Path, processes: int, sets: tuple[str, ...]) -> StageDirecto
 
 def _torchtitan(processes: int, cwd: Path, *options: str, check: bool = True) -> str:
     common = ("--module", "train", "--config", "config")
-    return torchrun(processes, "pdforge.titan.train", *common, *options, cwd=cwd, check=check).stderr
+    done = torchrun(processes, "pdforge.titan.train", *common, *options, cwd=cwd, check=check)
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
