@@ -45,10 +45,13 @@ def test_the_gallery(name: str) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher's checkpoint that generated recipes name."""
+    """The teacher's checkpoint that generated recipes name, in both formats. Its shape is none of theirs."""
     step = tmp_path / "checkpoint" / "step-1"
     step.mkdir(parents=True)
     (step / ".metadata").write_bytes(b"weights")
+    (step.parent / "config.json").write_text("{}", encoding="utf-8")
+    (step.parent / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr("pdforge.plan.initialise._require_shape", lambda *_: None)
     monkeypatch.chdir(tmp_path)
 
 
