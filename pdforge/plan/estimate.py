@@ -28,9 +28,6 @@ KEPT_ENTRIES_VOCABULARY = 151_552
 
 _WEIGHT_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
-_CHECKPOINT_BYTES = 12
-"""A parameter: weight and two moments of AdamW, each float32."""
-
 
 def estimate(recipe: Recipe, vocabulary: int, stages: Sequence[Stage]) -> Figures:
     """The figures of a plan's stages."""
@@ -69,6 +66,13 @@ def flops_per_token(architecture: Architecture, vocabulary: int, sequence_length
     return 6 * (multiplying + attention)
 
 
+def checkpoint_bytes(architecture: Architecture, vocabulary: int) -> int:
+    """Of a training: weights and AdamW's two moments, float32. torchtitan saves a tied weight under both of its names,
+    and its moments once."""
+    twice = architecture.hidden * vocabulary if architecture.tied_embeddings else 0
+    return 12 * parameter_count(architecture, vocabulary).total + 4 * twice
+
+
 def kept_entries(truncation: Truncation, vocabulary: int) -> float | None:
     """Mean kept entries of a position where the paper measured them (its teacher's vocabulary, p = 0.95); else None."""
     if not isinstance(truncation, TopPTopK):
@@ -100,7 +104,6 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
             return StageFigures.model_construct(bytes=0)
         case TrainJob() as job:
             tokens = job.steps * job.training.batch.global_ * length
-            weights = parameter_count(job.architecture, vocabulary).total
             flops: float | None = float(tokens * flops_per_token(job.architecture, vocabulary, length))
             if job.teacher is not None and flops is not None:
                 beside = _forward_flops(job.teacher.architecture, tokens, vocabulary, length)
@@ -111,7 +114,7 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
                 steps=job.steps,
                 tokens=tokens,
                 flops=flops,
-                bytes=weights * _CHECKPOINT_BYTES * kept_checkpoints,
+                bytes=checkpoint_bytes(job.architecture, vocabulary) * kept_checkpoints,
             )
 
 

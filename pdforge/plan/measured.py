@@ -180,7 +180,10 @@ def _stored(job: Job, results: dict[str, Any]) -> dict[str, Any]:
         case TrainJob():
             newest = StageDirectory(Path(job.output).parent).checkpoints / f"step-{job.steps}"
             return {"bytes": bytes_below(newest)} if newest.is_dir() else {}
-        case TokenizeJob() | ExportJob():
+        case TokenizeJob():  # without the tokenizer beside them
+            stored = sum(shard.stat().st_size for shard in Path(job.output).glob("*.bin"))
+            return {"bytes": stored} if stored else {}
+        case ExportJob():
             output = Path(job.output)
             return {"bytes": bytes_below(output)} if output.is_dir() else {}
         case EvaluateJob():

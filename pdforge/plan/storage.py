@@ -7,17 +7,14 @@ from math import log2
 from typing import NamedTuple
 
 from pdforge.layout import StageDirectory
-from pdforge.plan.estimate import BYTES_PER_ENTRY, KEPT_ENTRIES_VOCABULARY, kept_entries
+from pdforge.plan.estimate import BYTES_PER_ENTRY, KEPT_ENTRIES_VOCABULARY, checkpoint_bytes, kept_entries
 from pdforge.plan.extension import held_steps
 from pdforge.plan.jobs import CaptureJob, TrainJob, kept
 from pdforge.recipe.models import Sample
-from pdforge.recipe.sizes import parameter_count
 
 _PAPER_VOCABULARY, _PAPER_PETABYTE, _PAPER_KEPT = 150_000, 1024 * 1e12, 37.0
 """The paper's arithmetic (arXiv 2410.16215, section 3.2): float32 for about 150k ids a token, its PB being 1,024 TB;
 and the values alone, without their ids, of top-0.95-100."""
-CHECKPOINT_BYTES = 12
-"""A parameter: weight and two moments of AdamW, each float32."""
 _SHARDS_LOOKED_AT = 256
 """Of a store that is being written; enough for its mean."""
 
@@ -72,7 +69,7 @@ def checkpoint_figures(job: TrainJob) -> CheckpointFigures:
     """Sizes and numbers; those that are due by time only are not counted."""
     every, keep = job.training.checkpoint.every, job.training.checkpoint.keep
     saves, held = -(-job.steps // every), held_steps(job)
-    each = CHECKPOINT_BYTES * parameter_count(job.architecture, job.vocabulary).total
+    each = checkpoint_bytes(job.architecture, job.vocabulary)
     return CheckpointFigures(each, min(keep, saves) + len(held), saves + sum(step % every > 0 for step in held))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pdforge.plan.advice import place_advice
 from pdforge.plan.build import make_plans
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
+from tests.cli.pdforge_process import pdforge
 
 H100 = Profile(name="h100", device="cuda", nodes=2, processes_per_node=4, gpu="H100")
 """Eight GPUs."""
@@ -65,6 +67,31 @@ def test_each_is_refused_with_a_way_out(name: str, recipe: Path, tmp_path: Path)
     refused = _refusals(recipe, [*tokens, *overrides], tmp_path)
     assert any(said in message for message, _ in refused), refused
     assert all(remedy for _, remedy in refused), refused
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_none_reaches_the_scheduler(name: str, recipe: Path, tmp_path: Path) -> None:
+    """`submit` as a process, with an `sbatch` that would tell of a job."""
+    overrides, said = WRONG[name]
+    told = tmp_path / "told"
+    for command in ("sbatch", "srun", "sinfo", "scontrol"):
+        program = tmp_path / "bin" / command
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho {command} >> {told}\nexit 1\n")
+        program.chmod(0o755)
+    config = tmp_path / "pdforge" / "clusters.yaml"
+    config.parent.mkdir()
+    config.write_text("h100: {executor: slurm, nodes: 2, device: cuda, processes_per_node: 4, gpu: H100}\n")
+    chosen = [f"--set={each}" for each in ("data.train_tokens=20M", "training.tokens=10M", *overrides)]
+    refused = pdforge(
+        *("submit", str(recipe), "--variant", "lm", "--cluster", "h100", "--root", str(tmp_path / "runs"), *chosen),
+        XDG_CONFIG_HOME=str(tmp_path),
+        PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+    )
+    assert refused.returncode in (1, 2), refused.stdout
+    assert said in " ".join(refused.stderr.split()), refused.stderr
+    assert not told.exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_same_recipe_without_a_mistake_is_planned(recipe: Path, tmp_path: Path) -> None:

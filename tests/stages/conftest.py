@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +58,25 @@ def torchrun(
     return done
 
 
-def kill(driver: subprocess.Popen[bytes], directory: StageDirectory) -> None:
-    """SIGKILL to a driver that leads a process group, and to the groups of the stage's ranks."""
+def run_and_kill(command: Sequence[str | Path], directory: StageDirectory, when: Callable[[int], bool]) -> None:
+    """Run `pdforge` with SIGKILL to it and to the stage's ranks as soon as `when` holds of the stage's last step."""
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "pdforge", *map(str, command)],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 500
+    while not when(json.loads(directory.progress.read_text())["step"] if directory.progress.exists() else 0):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     os.killpg(driver.pid, signal.SIGKILL)
     for record in directory.path.glob("attempts/*/rank*.json"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(os.getpgid(json.loads(record.read_text())["process"]["pid"]), signal.SIGKILL)
     driver.wait()
+    assert not directory.done.exists()
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,7 @@ a kill, and on another number of processes.
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +21,7 @@ from pdforge.recipe.models import Sample
 from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.teacher import Signal, load_teacher
-from tests.stages.conftest import ENVIRONMENT, TINY, kill, pdforge, rows, steps, torchrun
+from tests.stages.conftest import TINY, pdforge, rows, run_and_kill, steps, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -116,20 +112,7 @@ def test_killed_and_resumed(root: Path, tmp_path: Path) -> None:
     for part in ("tokens", "teachers", "logits"):
         shutil.copytree(root / part, again / part)
     student = stage(again, "train")
-    running = subprocess.Popen(
-        [sys.executable, "-m", "pdforge", *command(again)],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 500
-    while time.monotonic() < deadline:
-        assert running.poll() is None
-        if student.progress.exists() and json.loads(student.progress.read_text())["step"] >= 12:
-            break
-        time.sleep(0.01)
-    kill(running, student)
-    assert not student.done.exists()
+    run_and_kill(command(again), student, lambda step: step >= 12)
     pdforge(*command(again))
     assert len(list(student.attempts.iterdir())) == 2
     assert rows(student) == rows(stage(root, "train"))

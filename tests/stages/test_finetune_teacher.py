@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +19,7 @@ from pdforge.stages.entry import read_job
 from pdforge.store.mixture import Mixture
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.inference import load
-from tests.stages.conftest import ENVIRONMENT, TINY_FULL, TinyRun, kill, pdforge, results, rows, steps
+from tests.stages.conftest import TINY_FULL, TinyRun, pdforge, results, rows, run_and_kill, steps
 
 pytestmark = pytest.mark.slow
 
@@ -128,17 +125,7 @@ def test_killed_it_ends_with_the_same_bits(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, again)
     stage, straight = stage_of(again), stage_of(root)
     shutil.rmtree(stage.path)
-    running = subprocess.Popen(
-        [sys.executable, "-m", "pdforge", *command(again)],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not any(stage.checkpoints.glob("step-4/.metadata")):
-        assert running.poll() is None, "it was to be killed on the way"
-        time.sleep(0.02)
-    kill(running, stage)
-    assert not stage.done.exists()
+    run_and_kill(command(again), stage, lambda _: any(stage.checkpoints.glob("step-4/.metadata")))
     pdforge(*command(again))
     assert len(stage.all_attempts()) > 1
     assert rows(stage) == rows(straight)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +20,7 @@ from pdforge.store.logits import LogitStore
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.loader import StoreLoader
 from pdforge.titan.teacher import Signal, load_teacher
-from tests.stages.conftest import ENVIRONMENT, TINY, TinyRun, kill, pdforge, rows, steps
+from tests.stages.conftest import TINY, TinyRun, pdforge, rows, run_and_kill, steps
 from tests.store import made
 
 pytestmark = pytest.mark.slow
@@ -124,23 +120,11 @@ def test_killed_while_it_stores_it_ends_in_the_same_bytes(tiny: TinyRun, root: P
     plan = planned(again, *sets)
     teacher = stage(again, plan, "pretrain-teacher")
     assert teacher.path.name == stage(root, planned(root), "pretrain-teacher").path.name
-    running = subprocess.Popen(
-        [sys.executable, "-m", "pdforge", *command(again, *sets)],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 500
-    while time.monotonic() < deadline:
-        assert running.poll() is None
-        progress = json.loads(teacher.progress.read_text()) if teacher.progress.exists() else {"step": 0}
-        unsaved = [path for path in teacher.distributions.glob("segment-*") if int(path.name.split("-")[2]) > 12]
-        if progress["step"] >= 14 and unsaved:
-            break
-        time.sleep(0.01)
-    kill(running, teacher)
-    assert not teacher.done.exists()
-    assert unsaved
+
+    def past_a_checkpoint(step: int) -> bool:
+        return step >= 14 and any(int(path.name.split("-")[2]) > 12 for path in teacher.distributions.glob("segment-*"))
+
+    run_and_kill(command(again, *sets), teacher, past_a_checkpoint)
     pdforge(*command(again, *sets))
     straight, killed = (stage(one, planned(one), "capture").output for one in (root, again))
     assert made.contents(killed) == made.contents(straight)

@@ -9,6 +9,7 @@ from torch import nn
 from torchtitan.components.optimizer import LRSchedulersContainer
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
+from pdforge.plan.estimate import checkpoint_bytes
 from pdforge.recipe.load import load_recipes
 from pdforge.recipe.models import LearningRateSchedule
 from pdforge.recipe.parts.architecture import Architecture
@@ -102,7 +103,10 @@ def build(family: str, *, tied: bool, vocabulary: int = 97, length: int = 48) ->
 @pytest.mark.parametrize("family", ["llama3", "qwen3"])
 def test_the_plans_parameter_count_is_torchtitans(family, tied) -> None:
     model, architecture = build(family, tied=tied)
-    assert parameter_count(architecture, 97).total == sum(p.numel() for p in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert parameter_count(architecture, 97).total == parameters
+    saved = sum(weight.numel() for weight in model.state_dict().values())
+    assert checkpoint_bytes(architecture, 97) == 4 * saved + 8 * parameters
 
 
 PAPER = {"330m": 0.334, "670m": 0.669, "1.9b": 1.866, "3.8b": 3.750, "6.8b": 6.820}
