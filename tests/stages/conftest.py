@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pdforge.layout import StageDirectory
 from pdforge.plan.build import make_plans
@@ -114,16 +116,41 @@ def results(directory: StageDirectory) -> dict[str, Any]:
     return found
 
 
+def run_once(
+    factory: pytest.TempPathFactory, recipe: Path, *options: str, stores: Path | None = None
+) -> tuple[Path, str]:
+    """`pdforge run` of a recipe on two processes, by whichever of pytest's workers comes first.
+
+    Args:
+        factory: of the worker.
+        recipe: it.
+        options: more of the command.
+        stores: a root of which the run has tokens, teachers and logits already.
+
+    Returns:
+        A copy of its storage root for this worker alone, and what the run printed.
+    """
+    base = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    made, printed = base / recipe.stem, base / f"{recipe.stem}.txt"
+    with FileLock(base / f"{recipe.stem}.lock"):
+        if not printed.exists():
+            for part in ("tokens", "teachers", "logits") if stores else ():
+                shutil.copytree(stores / part, made / part)
+            output = pdforge("run", recipe, *options, "--root", made, "--processes", "2").stdout
+            printed.write_text(output, encoding="utf-8")
+    root = factory.mktemp(recipe.stem) / "runs"
+    shutil.copytree(made, root)
+    return root, printed.read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    root = tmp_path_factory.mktemp("tiny") / "runs"
-    output = pdforge("run", TINY, "--root", root, "--processes", "2").stdout
+    root, output = run_once(tmp_path_factory, TINY)
     return TinyRun(root, plans_of(root), output)
 
 
 @pytest.fixture(scope="session")
-def full(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+def full(tiny: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """The same with everything that may become of a student; one variant."""
-    root = tmp_path_factory.mktemp("full") / "runs"
-    output = pdforge("run", TINY_FULL, "--variant", "pd", "--root", root, "--processes", "2").stdout
+    root, output = run_once(tmp_path_factory, TINY_FULL, "--variant", "pd", stores=tiny.root)
     return TinyRun(root, plans_of(root, recipe=TINY_FULL), output)

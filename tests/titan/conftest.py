@@ -17,7 +17,8 @@ from pdforge.layout import StageDirectory
 from pdforge.plan.build import make_plans
 from pdforge.plan.profile import local_profile
 from pdforge.recipe.load import load_recipes
-from tests.stages.conftest import pdforge, rows, torchrun
+from tests.stages.conftest import pdforge, rows
+from tests.titan.ranks import Ranks
 
 RECIPE = Path(__file__).with_name("parallel.yaml")
 
@@ -29,10 +30,12 @@ class Bench:
     Attributes:
         root: storage root with the token store, the logit store and the run.
         seed: a checkpoint of the weights that the run began with.
+        ranks: starts processes.
     """
 
     root: Path
     seed: Path
+    ranks: Ranks
 
     @property
     def straight(self) -> list[dict[str, Any]]:
@@ -57,7 +60,7 @@ class Bench:
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copy(_compiled(self.root, processes, sets).train_module, directory / "train.py")
         start = ("--checkpoint.initial_load_path", str(self.seed)) if seeded else ()
-        return _torchtitan(processes, directory, "--dump_folder", str(directory), *start, *options, check=check)
+        return _torchtitan(self.ranks, directory, *start, *options, processes=processes, check=check)
 
 
 def checkpoints(directory: Path) -> set[str]:
@@ -72,20 +75,25 @@ def _compiled(root: Path, processes: int, sets: tuple[str, ...]) -> StageDirecto
     return write_stage(stage, root)
 
 
-def _torchtitan(processes: int, cwd: Path, *options: str, check: bool = True) -> str:
-    common = ("--module", "train", "--config", "config")
-    done = torchrun(processes, "pdforge.titan.train", *common, *options, cwd=cwd, check=check)
-    return done.stdout + done.stderr
+def _torchtitan(ranks: Ranks, directory: Path, *options: str, processes: int = 1, check: bool = True) -> str:
+    """Train by the module in a directory, which has the results then."""
+    common = ("--module", "train", "--config", "config", "--dump_folder", str(directory))
+    code, output = ranks.run(processes, directory, *common, *options)
+    assert not check or code == 0, output[-4000:]
+    return output
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     base = tmp_path_factory.mktemp("bench")
     root, seed = base / "runs", base / "seed"
     pdforge("run", RECIPE, "--root", root, "--processes", "1")
-    job = _compiled(root, 1, ()).job
-    _torchtitan(1, job, "--dump_folder", str(seed), "--checkpoint.create_seed_checkpoint")
-    return Bench(root, StageDirectory(seed).checkpoints / "step-0")
+    seed.mkdir()
+    shutil.copy(_compiled(root, 1, ()).train_module, seed)
+    ranks = Ranks()
+    _torchtitan(ranks, seed, "--checkpoint.create_seed_checkpoint")
+    yield Bench(root, StageDirectory(seed).checkpoints / "step-0", ranks)
+    ranks.close()
 
 
 @pytest.fixture
