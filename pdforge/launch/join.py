@@ -28,6 +28,9 @@ JOIN_TIMEOUT_S = 300.0
 """How long a rank waits for rank 0 to begin: imports from a busy network file system are slow."""
 _PERIOD_S = 0.2
 
+_MOVES = 3
+"""Now and then SLURM (22.05) starts a job on a node that it was told to avoid as it was requeued."""
+
 _FIRST_PORT, _PORTS = 20_000, 12_000
 """Below what Linux hands out by itself (32768 and up)."""
 
@@ -114,12 +117,11 @@ def this_job() -> str:
 def _must_move(stage: StageDirectory, nodes: list[str]) -> str:
     """Why the job must not run on the nodes that it was given; empty where it may.
 
-    SLURM starts a job again by itself where a node failed, and knows of no failures but the last. A job moves once in a
-    row: where that was of no use, it runs where it is.
+    SLURM starts a job again by itself where a node failed, and knows of no failures but the last. A job moves at most
+    `_MOVES` times in a row: where that was of no use, it runs where it is.
     """
-    previous = stage.all_attempts()
-    last = read_attempt(previous[-1]) if previous else None
-    if last and last.moves:
+    last = [read_attempt(attempt) for attempt in stage.all_attempts()[-_MOVES:]]
+    if len(last) == _MOVES and all(record and record.moves for record in last):
         return ""
     found = [exclusion for exclusion in avoided_by_job(stage) if exclusion.node in nodes]
     told = "; ".join(f"node {exclusion.node}: {describe(exclusion)}" for exclusion in found)

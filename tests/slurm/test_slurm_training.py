@@ -11,8 +11,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from tests.slurm.evidence import assert_done, check_real, compare_checkpoints, c
 from tests.slurm.faults import VARIABLE
 from tests.slurm.harness import TINY, Cluster, User, wait_for
 from tests.slurm.inject import kill_a_task_twice, living_ranks, preempt
-from tests.stages.conftest import pdforge, rows
+from tests.stages.conftest import ENVIRONMENT, rows
 
 pytestmark = pytest.mark.slow
 
@@ -35,15 +38,26 @@ START_S = 600.0
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Storage root of the run on this machine."""
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """The run on this machine, which goes on meanwhile, and its storage root."""
     root = tmp_path_factory.mktemp("here") / "runs"
-    pdforge("run", TINY, "--variant", "pd", "--set", STEPS, "--processes", "2", "--root", root)
+    options = ["--variant", "pd", "--set", STEPS, "--processes", "2", "--root", str(root)]
+    command = [sys.executable, "-m", "pdforge", "run", str(TINY), *options]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        yield run, root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(here: tuple[subprocess.Popen[str], Path]) -> Path:
+    """Storage root of the run on this machine, at its end."""
+    run, root = here
+    output = run.communicate()[0]
+    assert run.returncode == 0, output
     return root
 
 
 @pytest.fixture(scope="module")
-def battered(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> User:
+def battered(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster, here: object) -> User:
     """The run that suffers: a node and the controller in the teacher, a task of the capture's array twice, then USR2,
     pre-emption that only TERM tells of, and a suspended rank in the student.
     """
