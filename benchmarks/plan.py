@@ -78,7 +78,7 @@ def measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def line(each: dict[str, Any]) -> str:
     verdict = {True: "ok", False: "MISSED", None: ""}[each["ok"]]
     bar = "" if each["bar"] is None else f"bar {each['bar']:g}"
-    return f"{each['name']:<60} {each['value']:>8.3f} {each['unit']:<12} {bar:<9} {verdict}".rstrip()
+    return f"{each['name']:<64} {each['value']:>8.3f} {each['unit']:<12} {bar:<9} {verdict}".rstrip()
 
 
 def row(name: str, value: float, unit: str, baseline: float | None, bar: float | None) -> dict[str, Any]:
@@ -169,11 +169,10 @@ def times(root: Path) -> Iterator[dict[str, Any]]:
     for each in known:
         others = [other for other in known if other is not each and other.work == each.work]
         if each.seconds and each.tokens and (expected := _expected(each, others)):
-            errors.setdefault(each.title, []).append(abs(expected / each.seconds - 1))
-    for title, off in errors.items():
-        yield row(
-            f"wall-clock of {title}, from {len(off) - 1} other runs", statistics.median(off), "off", None, WALL_BAR
-        )
+            errors.setdefault(each.kind, []).append(abs(expected / each.seconds - 1))
+    for kind, off in errors.items():
+        name = f"wall-clock of {kind}, each of {len(off)} from the others, median"
+        yield row(name, statistics.median(off), "off", None, WALL_BAR)
 
 
 def _expected(each: Measured, others: list[Measured]) -> float | None:

@@ -135,7 +135,7 @@ class HuggingFaceModel:
                 "where it brings its own code, trust_remote_code lets that run",
             ) from error
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: FSDP2 keeps gathered weights, which must track their versions
     def hidden(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """What `logits` takes, [B, L, …], of tokens [B, L] whose positions [B, L] restart at 0 with each document."""
         tokens, positions = tokens.to(self._device), positions.to(self._device)
@@ -154,7 +154,7 @@ class HuggingFaceModel:
         logits: Tensor = self._model(**inputs).logits
         return logits
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, states: Tensor) -> Tensor:
         """Logits [..., V] of what `hidden` gave; -inf for ids that the tokenizer does not have."""
         logits = self._head(states) if self._apart else states
@@ -168,7 +168,7 @@ class HuggingFaceModel:
         Then no tensor of all logits of a sequence need exist. Some models scale or cap what the projection gives.
         """
         tokens = torch.arange(_PROBED, device=self._device)[None] % self._known
-        with torch.inference_mode():
+        with torch.no_grad():
             whole = self._model(input_ids=tokens, use_cache=False)
             states = self._model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
             return bool(torch.equal(self._head(states), whole.logits))

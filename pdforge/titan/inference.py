@@ -123,7 +123,7 @@ class FrozenModel:
         for parameter in self._model.parameters():
             parameter.data = parameter.data.to(dtype).to(parameter.dtype)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: FSDP2 keeps gathered weights, which must track their versions
     def hidden(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Final hidden states [B, L, H] of tokens [B, L] whose positions [B, L] restart at 0 with each document."""
         tokens, positions = tokens.to(self._device), positions.to(self._device)
@@ -131,7 +131,7 @@ class FrozenModel:
         states: Tensor = self._model(tokens, positions=positions, attention_masks=masks)
         return states
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., H]."""
         logits: Tensor = self._head(hidden)

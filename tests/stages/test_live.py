@@ -25,12 +25,12 @@ CASES = {
 }
 
 
-def trained(tiny: TinyRun, *sets: str) -> StageDirectory:
-    """The student's stage after a run of six steps on two processes."""
+def trained(tiny: TinyRun, *sets: str, processes: int = 2) -> StageDirectory:
+    """The student's stage after a run of six steps."""
     sets = ("training.steps=6", "training.validate_every=3", *sets)
     options = [part for one in sets for part in ("--set", one)]
-    pdforge("run", TINY, "--variant", "pd", "--root", tiny.root, "--processes", "2", *options)
-    [plan] = make_plans(load_recipes(str(TINY), variants=["pd"], overrides=sets), local_profile(2), tiny.root)
+    pdforge("run", TINY, "--variant", "pd", "--root", tiny.root, "--processes", str(processes), *options)
+    [plan] = make_plans(load_recipes(str(TINY), variants=["pd"], overrides=sets), local_profile(processes), tiny.root)
     return StageDirectory(tiny.root / plan.training.directory)
 
 
@@ -49,3 +49,10 @@ def test_the_numbers_of_a_store(tiny: TinyRun, teacher: Path, case: str) -> None
             # the likeliest of ids that were drawn as often is the first one, and a store has another order
             if name in ours and not (name == "agreement" and case == "sampled"):
                 assert ours[name] == pytest.approx(theirs[name], abs=tolerance), (name, ours["step"])
+
+
+def test_on_one_process(tiny: TinyRun) -> None:
+    """Sharded over itself alone; the seed makes it another run than those on two."""
+    alone = rows(trained(tiny, "teacher.logits={mode: live}", "training.seed=3", processes=1))
+    assert all(row["kd_loss"] > 0 for row in steps(alone))
+    assert len(steps(alone)) == 6
