@@ -153,7 +153,7 @@ def student(user: User, undisturbed: Path) -> User:
 
 def test_a_time_limit(student: User, undisturbed: Path) -> None:
     student.profile("walltime: 2m\nsignal_delay: 40s\nrestarts_without_progress: 6")
-    student.environment[VARIABLE] = json.dumps({"train": {"delay": 2.5}})
+    student.environment[VARIABLE] = json.dumps({"train": {"delay": 2.0}})
     student.submit()
     student.wait_for_end(2 * START_S)
     assert_done(student)
