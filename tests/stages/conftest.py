@@ -134,6 +134,7 @@ def run_once(
     made, printed = base / recipe.stem, base / f"{recipe.stem}.txt"
     with FileLock(base / f"{recipe.stem}.lock"):
         if not printed.exists():
+            shutil.rmtree(made, ignore_errors=True)  # of a worker whose run failed
             for part in ("tokens", "teachers", "logits") if stores else ():
                 shutil.copytree(stores / part, made / part)
             output = pdforge("run", recipe, *options, "--root", made, "--processes", "2").stdout
