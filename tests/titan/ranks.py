@@ -1,7 +1,8 @@
 """Ranks of `pdforge.titan.train`, forked from a process that has imported torchtitan: they start in no time, where
 importing it takes each rank seconds. `torchrun` itself starts the trainings of tests/stages.
 
-As a process it reads one JSON object a line, {processes, cwd, arguments, output}, and answers with an exit code.
+As a process it reads one JSON object a line, {processes, cwd, arguments, output, environment}, and answers with an exit
+code.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Ranks:
         assert self._process.stdout
         output = cwd / "output.txt"
         wanted = {"processes": processes, "cwd": str(cwd), "arguments": arguments, "output": str(output)}
+        wanted["environment"] = ENVIRONMENT  # as it is now: tests change it
         print(json.dumps(wanted), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         assert answer, "the process that forks ranks is gone"
@@ -58,11 +60,11 @@ def _serve() -> None:
         print(_run(**json.loads(line)), file=answers, flush=True)
 
 
-def _run(processes: int, cwd: str, arguments: list[str], output: str) -> int:
+def _run(processes: int, cwd: str, arguments: list[str], output: str, environment: dict[str, str]) -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with Path(output).open("wb") as log:
-        ranks = {_fork(rank, processes, port, cwd, arguments, log.fileno()) for rank in range(processes)}
+        ranks = {_fork(rank, processes, port, cwd, arguments, log.fileno(), environment) for rank in range(processes)}
     failed = 0
     while ranks:
         pid, status = os.wait()
@@ -75,7 +77,9 @@ def _run(processes: int, cwd: str, arguments: list[str], output: str) -> int:
     return failed
 
 
-def _fork(rank: int, processes: int, port: int, cwd: str, arguments: list[str], log: int) -> int:
+def _fork(
+    rank: int, processes: int, port: int, cwd: str, arguments: list[str], log: int, environment: dict[str, str]
+) -> int:
     if pid := os.fork():
         return pid
     code = 1
@@ -84,7 +88,7 @@ def _fork(rank: int, processes: int, port: int, cwd: str, arguments: list[str], 
         os.dup2(log, 2)
         os.chdir(cwd)
         numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ |= environment | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         os.environ |= {name: str(number) for name, number in numbers.items()}
         sys.path[0], sys.argv[1:] = cwd, arguments
         runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
