@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.events import ScalarEvent
 from ruamel.yaml.parser import Parser
 from ruamel.yaml.reader import Reader
 from ruamel.yaml.resolver import VersionedResolver
@@ -22,6 +23,9 @@ _VERSION = (1, 2)
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*(?=:[ \n])")
 _WORD_IN_BRACES = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*(?=:[ \n]|[,\]}])")
 """Plain scalars without a surprise, up to what ends them."""
+_BLANK = re.compile(r"(?: *+(?:#[^\n\r\x85\u2028\u2029\ufeff\0]*+)?\n)*+ *+")
+"""Spaces, comments and ends of lines, as long as there is nothing rarer among them."""
+_RARER = "#\t\r\x85\u2028\u2029\ufeff"
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -63,16 +67,33 @@ class _Scanner(Scanner):
         return self.loader.reader
 
     def need_more_tokens(self) -> bool:
-        if self._settled == self.tokens_taken and self.tokens:
+        if self.done or not self.tokens:
+            return not self.done
+        if self._settled == self.tokens_taken:
             return False
-        needed: bool = super().need_more_tokens()
+        self.stale_possible_simple_keys()
+        needed: bool = self.next_possible_simple_key() == self.tokens_taken
         self._settled = -1 if needed else self.tokens_taken
         return needed
 
     def check_token(self, *choices: Any) -> bool:
-        while self.need_more_tokens():
-            self.fetch_more_tokens()
+        if self._settled != self.tokens_taken or not self.tokens:
+            while self.need_more_tokens():
+                self.fetch_more_tokens()
         return bool(self.tokens) and (not choices or isinstance(self.tokens[0], choices))
+
+    def scan_to_next_token(self) -> Any:
+        reader = self.reader
+        blank = _BLANK.match(reader.buffer, reader.pointer)
+        passed = blank[0] if blank else ""
+        if "\n" in passed:
+            reader.line += passed.count("\n")
+            reader.column = 0
+            self.allow_simple_key = self.allow_simple_key or not self.flow_context
+        reader.column += len(passed) - passed.rfind("\n") - 1
+        reader.index += len(passed)
+        reader.pointer += len(passed)
+        return super().scan_to_next_token() if reader.peek() in _RARER else None
 
     def scan_plain(self) -> Any:
         pattern = _WORD_IN_BRACES if self.flow_context else _WORD
@@ -89,6 +110,15 @@ class _Parser(Parser):
     @cached_property
     def scanner(self) -> Any:
         return self.loader.scanner
+
+    def parse_node(self, block: bool = False, indentless_sequence: bool = False) -> Any:
+        if not self.scanner.check_token(ScalarToken):
+            return super().parse_node(block, indentless_sequence)
+        token = self.scanner.get_token()
+        self.state = self.states.pop()
+        implicit = (True, False) if token.plain else (False, True)
+        start, end = token.start_mark, token.end_mark
+        return ScalarEvent(None, None, implicit, token.value, start, end, style=token.style, comment=token.comment)
 
 
 class _Resolver(VersionedResolver):

@@ -198,7 +198,7 @@ class _Reader:
             helping = "write the number without leading zeros (0o755 is octal), or quote it if it is text"
             self._report("PD001", f"{text} starts with 0, which some programs read as octal", place, helping)
             return text
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             self._report("PD001", "half of a surrogate pair is no text", place, "write the character itself")
         try:
             return _CONVERT.get(kind, str)(text)

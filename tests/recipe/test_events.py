@@ -23,6 +23,7 @@ _RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("**/*.yaml"))
 _OTHERS = [
     "a: [1, 2, {b: c, d}]\n? x\n: y\n- 1\n",
     "a: |\n  x\n  y\nb: >-\n  q\n\n  z\nc: 'x''y'\nd: \"a\\n\\u03c4\"\n",
+    "# c\n\n \na:  # x\n\n  - 1 # y\r\n  # z\n  - [1,  # \u2028\n\n # q\n 2]\n#\n# end",
     "a: &x 1\nb: *x\nc: !!int 3\nd: {a:1, b: , c}\n",
 ]
 _DAMAGE = [
