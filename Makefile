@@ -37,7 +37,7 @@ miniature-page:
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
-	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest tests/slurm --numprocesses 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from pdforge.plan.jobs import TrainJob
 from pdforge.recipe.models import (
@@ -21,8 +21,7 @@ POINTS = 96
 """Steps at which a curve is sampled, the first and the last included."""
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """One schedule over the steps of a training."""
 
     name: str

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -24,8 +23,7 @@ from pdforge.recipe.models import Constant, Recipe, TeacherConvergence, WarmupSt
 from pdforge.schedules import alpha_at, is_zero, learning_rate_factor, learning_rate_phases, temperature_at
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """A finished run that differs from a plan in the student's length and schedules only, and is shorter."""
 
     finished: Plan

@@ -8,7 +8,6 @@ chunked loss makes of the logits. Not counted: the CUDA context, NCCL's buffers 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from pdforge.plan.batch import split_batch
@@ -29,8 +28,7 @@ class Component(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Peak memory of one device of a stage: that of the rank that needs most."""
 
     parts: tuple[Component, ...]

@@ -5,8 +5,7 @@ Bytes, seconds, tokens and FLOPs are plain numbers; None is unknown, and is show
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pdforge.plan.curves import Curve
 from pdforge.plan.duration import Duration
@@ -17,8 +16,7 @@ UNTIMED = ("tokenize", "tokenize-conversations", "export", "evaluate")
 """Kinds of stage that take no FLOPs worth counting, and little time."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """The cluster profile, as far as figures go."""
 
     profile: str
@@ -39,8 +37,7 @@ class Place:
     disk_write: int | None
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """One run of the plan."""
 
     label: str
@@ -57,8 +54,7 @@ class Run:
     seed: str
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """Teacher, assistant or student."""
 
     role: str
@@ -76,8 +72,7 @@ class Model:
     """Of its shape."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """How one optimizer step is divided."""
 
     sequences: int
@@ -93,8 +88,7 @@ class Batch:
         return self.sequences * self.length
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One stage."""
 
     number: int
@@ -138,8 +132,7 @@ class Step:
         return self.duration.seconds * self.processes / 3600 if self.duration else None
 
 
-@dataclass(frozen=True)
-class Total:
+class Total(NamedTuple):
     """Of the stages that are not done."""
 
     seconds: float | None
@@ -152,8 +145,7 @@ class Total:
     """On disk, bounds included."""
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Something to know before it runs."""
 
     code: str
@@ -165,8 +157,7 @@ class Finding:
     """Why, and what says so."""
 
 
-@dataclass(frozen=True)
-class PlanPage:
+class PlanPage(NamedTuple):
     """All figures of the plans of one recipe on one profile."""
 
     name: str
@@ -182,13 +173,15 @@ class PlanPage:
     """Why identities are provisional; empty: they are not."""
 
     def to_json(self) -> dict[str, Any]:
-        """For `--format json`; tuples become lists."""
-        found = asdict(self)
+        """For `--format json`: records become objects, and tuples lists."""
+        found: dict[str, Any] = _plain(self)
         for stage, row in zip(self.stages, found["stages"], strict=True):
             row["process_hours"] = stage.process_hours
             row["memory"] = stage.memory and {**dict(stage.memory.parts), "total": stage.memory.total}
-            row["duration"] = stage.duration and stage.duration._asdict()
-            row["checkpoints"] = stage.checkpoints and stage.checkpoints._asdict()
-            if stage.store:
-                row["store"] = {**stage.store._asdict(), "entries": stage.store.entries._asdict()}
         return found
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        return {name: _plain(each) for name, each in value._asdict().items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value

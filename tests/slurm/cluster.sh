@@ -108,7 +108,7 @@ configure() {
     cat <<CONF
 ClusterName=pdforge
 # cgroups are named by node and job, and may be shared with another cluster of this machine
-FirstJobId=$((1 + RANDOM % 30 * 1000))
+FirstJobId=$((1 + RANDOM * 1000))
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort=${ports[0]}
 SlurmUser=root

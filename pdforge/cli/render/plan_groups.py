@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pdforge.plan.page import PlanPage, Run, Step
 
@@ -16,8 +15,7 @@ ONE_OF_SEVERAL = "×: so many stages that agree; what stands there is of one of 
 T = TypeVar("T", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """One stage, or several that agree in what is said of them."""
 
     steps: tuple[Step, ...]

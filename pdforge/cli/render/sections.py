@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pdforge.plan.curves import Curve
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of a table."""
 
     name: str
@@ -22,8 +21,7 @@ class Column:
     """Says what a row is of: stands in each part of a table that is too wide for one."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row of a table."""
 
     cells: tuple[str, ...]
@@ -33,8 +31,7 @@ class Row:
     """A sum."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Columns and rows."""
 
     columns: tuple[Column, ...]
@@ -52,8 +49,7 @@ class Table:
         return sum(self.widths) + 2 * (len(self.columns) - 1)
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(NamedTuple):
     """A curve with the words for it."""
 
     label: str
@@ -61,8 +57,7 @@ class Drawn:
     curve: Curve
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A part of a page: each of its parts may be empty."""
 
     title: str
@@ -71,5 +66,5 @@ class Section:
     drawn: tuple[Drawn, ...] = ()
     notes: tuple[str, ...] = ()
     """After the rest: where figures come from."""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
     """Lines that must not be overlooked."""
