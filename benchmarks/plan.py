@@ -33,7 +33,7 @@ from pdforge.plan.shapes import shape_of
 from pdforge.plan.storage import bytes_an_entry
 from pdforge.recipe.load import load_recipes
 from pdforge.recipe.sizes import parameter_count
-from recipes import IMPORTS, processes
+from recipes import IMPORTS, processes, ratio
 
 PLAN = [sys.executable, "-m", "pdforge", "plan", "recipes/pd_star.yaml"]
 DEEP = [sys.executable, "-m", "pdforge", "plan", "pd_star", "-v", "1.9b", "--cluster", "gpus", "--deep", "--json"]
@@ -47,7 +47,7 @@ BEFORE_BAR, FIRST_SHARD_BAR, WALL_BAR = 0.15, 0.02, 0.20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=15, help="runs of a process of which the best counts")
+    parser.add_argument("--repeat", type=int, default=15, help="runs of each process")
     parser.add_argument("--root", type=Path, help="a storage root with finished runs")
     parser.add_argument("--quick", action="store_true", help="build no trainings")
     parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
@@ -64,7 +64,7 @@ def main() -> None:
 def measurements(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All rows, as they are measured."""
     imports, plan = processes([IMPORTS, PLAN], options.repeat)
-    yield row("plan pd_star, whole process, no torch", plan / imports, "× imports", 1.0, PROCESS_BAR)
+    yield row("plan pd_star, whole process, no torch", ratio(plan, imports), "× imports", 1.0, PROCESS_BAR)
     yield row("parameters that differ, five students", students(), "parameters", 0.0, 0.0)
     yield row("parameters that differ, GLM-4-9B", glm(), "parameters", 0.0, 0.0)
     if not options.quick:

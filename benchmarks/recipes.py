@@ -2,9 +2,10 @@
 
     python benchmarks/recipes.py [--repeat 15] [--recipes 1000] [--json]
 
-A whole process counts in CPU time, the best of `--repeat` runs, which other work on the machine disturbs least; the
-processes that are compared take turns. So does one of many recipes: the best of twenty parts of them, and the mean of
-all beside it. All of them run from compiled bytecode, as installed packages do, which lies in
+A whole process counts in CPU time, which other work on the machine disturbs least. Those that are compared take turns:
+a ratio is the median of what the turns give, since a machine's speed changes from one minute to the next and a turn
+takes a second; a time is the best of `--repeat` runs. One of many recipes is the best of twenty parts of them, with the
+mean of all beside it. All of them run from compiled bytecode, as installed packages do, which lies in
 a temporary folder.
 """
 
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from pdforge.recipe.load import load_recipes
@@ -38,17 +39,17 @@ PARTS = 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=15, help="runs of a process of which the best counts")
+    parser.add_argument("--repeat", type=int, default=15, help="runs of each process")
     parser.add_argument("--recipes", type=int, default=1000, help="recipes that are validated in one process")
     parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
     options = parser.parse_args()
     imports, validate, plan = processes([IMPORTS, VALIDATE, PLAN], options.repeat)
     best, mean = one_of_many(options.recipes)
     rows = [
-        row("validate pd_star, whole process", validate / imports, "× imports", 1.0, PROCESS_BAR),
-        row("importing pydantic, ruamel.yaml, typer, rich", imports * 1e3, "ms", None, None),
-        row("validate pd_star", validate * 1e3, "ms", imports * 1e3, None),
-        row("plan quickstart", plan * 1e3, "ms", imports * 1e3, None),
+        row("validate pd_star, whole process", ratio(validate, imports), "× imports", 1.0, PROCESS_BAR),
+        row("importing pydantic, ruamel.yaml, typer, rich", min(imports) * 1e3, "ms", None, None),
+        row("validate pd_star", min(validate) * 1e3, "ms", min(imports) * 1e3, None),
+        row("plan quickstart", min(plan) * 1e3, "ms", min(imports) * 1e3, None),
         row(f"one of {options.recipes} recipes in one process", best * 1e3, "ms", None, RECIPE_BAR),
         row("the same, mean of all", mean * 1e3, "ms", None, None),
     ]
@@ -66,16 +67,23 @@ def row(name: str, value: float, unit: str, baseline: float | None, bar: float |
     return {"name": name, "value": value, "unit": unit, "baseline": baseline, "bar": bar, "ok": ok}
 
 
-def processes(commands: list[list[str]], repeat: int) -> list[float]:
-    """CPU seconds of each command, the best of several runs in turns."""
-    best = [float("inf")] * len(commands)
+def processes(commands: list[list[str]], repeat: int) -> list[list[float]]:
+    """CPU seconds of each command, of several runs in turns."""
+    took: list[list[float]] = [[] for _ in commands]
     with tempfile.TemporaryDirectory() as bytecode:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment = {**inherited, "PYTHONPYCACHEPREFIX": bytecode}
-        for _ in range(repeat + 1):  # the first run compiles, and is never the best
-            for number, command in enumerate(commands):
-                best[number] = min(best[number], _seconds(command, environment))
-    return best
+        for turn in range(repeat + 1):
+            for command, runs in zip(commands, took, strict=True):
+                seconds = _seconds(command, environment)
+                if turn:  # the first one compiles
+                    runs.append(seconds)
+    return took
+
+
+def ratio(of: list[float], baseline: list[float]) -> float:
+    """The median of the turns' ratios."""
+    return median(own / other for own, other in zip(of, baseline, strict=True))
 
 
 def _seconds(command: list[str], environment: dict[str, str]) -> float:

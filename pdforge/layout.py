@@ -7,9 +7,8 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 DEFAULT_ROOT = "runs"
 ROOT_VARIABLE = "PDFORGE_ROOT"
@@ -35,8 +34,7 @@ def storage_root(option: str | Path | None = None, profile: str | None = None) -
     return Path(option or os.environ.get(ROOT_VARIABLE) or profile or DEFAULT_ROOT).expanduser().absolute()
 
 
-@dataclass(frozen=True)
-class StageDirectory:
+class StageDirectory(NamedTuple):
     """The directory of one stage, shared or of a run."""
 
     path: Path
@@ -142,8 +140,7 @@ class StageDirectory:
         return [AttemptDirectory(path) for path in sorted(self.attempts.iterdir()) if path.name.isdigit()]
 
 
-@dataclass(frozen=True)
-class AttemptDirectory:
+class AttemptDirectory(NamedTuple):
     """What one start of a stage leaves; the launching library's own files lie beside these."""
 
     path: Path
@@ -200,8 +197,7 @@ class AttemptDirectory:
         return self.path / f"rank{rank}.log"
 
 
-@dataclass(frozen=True)
-class RunDirectory:
+class RunDirectory(NamedTuple):
     """The directory of one run."""
 
     path: Path

@@ -7,11 +7,10 @@ import os
 import re
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pdforge.errors import EnvironmentFault
 from pdforge.identity import canonical
@@ -63,8 +62,7 @@ def unit_count(corpora: Sequence[Corpus]) -> int | None:
     return None if None in counts else sum(filter(None, counts))
 
 
-@dataclass(frozen=True)
-class WeightedUnits:
+class WeightedUnits(NamedTuple):
     """One source of text and its share of the tokens, in (0, 1]."""
 
     name: str

@@ -13,9 +13,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pdforge.errors import StoreError, StoreMissing
 
@@ -34,8 +33,7 @@ _IDENTIFYING = ("size", "ETag", "etag", "md5Hash", "mtime", "LastModified", "cre
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class RemotePlace:
+class RemotePlace(NamedTuple):
     """One name in a remote folder."""
 
     filesystem: Any
