@@ -4,9 +4,8 @@
 
 A whole process counts in CPU time, which other work on the machine disturbs least. Those that are compared take turns:
 a ratio is the median of what the turns give, since a machine's speed changes from one minute to the next and a turn
-takes a second; a time is the best of `--repeat` runs. One of many recipes is the best of twenty parts of them, with the
-mean of all beside it. All of them run from compiled bytecode, as installed packages do, which lies in
-a temporary folder.
+takes a second; a time is the best of `--repeat` runs. They run from compiled bytecode, as installed packages do, which
+lies in a temporary folder. One of many recipes is the best of twenty parts of them, with the mean of all beside it.
 """
 
 from __future__ import annotations
