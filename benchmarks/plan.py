@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from _processes import IMPORTS, processes, ratio
+
 from pdforge.layout import LOGITS, StageDirectory
 from pdforge.plan.jobs import CaptureJob
 from pdforge.plan.measured import Measured, measure, read_measured
@@ -33,7 +35,6 @@ from pdforge.plan.shapes import shape_of
 from pdforge.plan.storage import bytes_an_entry
 from pdforge.recipe.load import load_recipes
 from pdforge.recipe.sizes import parameter_count
-from recipes import IMPORTS, processes, ratio
 
 PLAN = [sys.executable, "-m", "pdforge", "plan", "recipes/pd_star.yaml"]
 DEEP = [sys.executable, "-m", "pdforge", "plan", "pd_star", "-v", "1.9b", "--cluster", "gpus", "--deep", "--json"]

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
+
+from _processes import IMPORTS, ROOT, processes, ratio
 
 from pdforge.recipe.load import load_recipes
 
-ROOT = Path(__file__).parents[1]
-IMPORTS = [sys.executable, "-c", "import pydantic, ruamel.yaml, typer, rich"]
 VALIDATE = [sys.executable, "-m", "pdforge", "validate", "recipes/pd_star.yaml"]
 PLAN = [sys.executable, "-m", "pdforge", "plan", "quickstart"]
 PROCESS_BAR = 1.6
@@ -64,34 +61,6 @@ def main() -> None:
 def row(name: str, value: float, unit: str, baseline: float | None, bar: float | None) -> dict[str, Any]:
     ok = None if bar is None else value <= bar
     return {"name": name, "value": value, "unit": unit, "baseline": baseline, "bar": bar, "ok": ok}
-
-
-def processes(commands: list[list[str]], repeat: int) -> list[list[float]]:
-    """CPU seconds of each command, of several runs in turns."""
-    took: list[list[float]] = [[] for _ in commands]
-    with tempfile.TemporaryDirectory() as bytecode:
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment = {**inherited, "PYTHONPYCACHEPREFIX": bytecode}
-        for turn in range(repeat + 1):
-            for command, runs in zip(commands, took, strict=True):
-                seconds = _seconds(command, environment)
-                if turn:  # the first one compiles
-                    runs.append(seconds)
-    return took
-
-
-def ratio(of: list[float], baseline: list[float]) -> float:
-    """The median of the turns' ratios."""
-    return median(own / other for own, other in zip(of, baseline, strict=True))
-
-
-def _seconds(command: list[str], environment: dict[str, str]) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True)
-    if done.returncode > 1:  # 1: findings, such as a corpus that is not here
-        raise RuntimeError(done.stderr.decode())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def one_of_many(count: int) -> tuple[float, float]:

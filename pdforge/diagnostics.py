@@ -1,7 +1,5 @@
 """The one diagnostic type: what a check found, where, and what would be accepted."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple

@@ -26,7 +26,7 @@ from pdforge.plan.page import PlanPage
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
 from pdforge.recipe.models import Corpus
-from pdforge.store.corpus import fingerprint
+from pdforge.store.corpus_files import fingerprint
 
 if TYPE_CHECKING:
     from pdforge.launch.deep import Looked

@@ -1,7 +1,5 @@
 """What to know of a plan before it runs that its recipe alone does not tell: its profile and earlier runs do."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path

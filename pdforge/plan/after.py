@@ -10,7 +10,6 @@ from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.layout import EVALUATE, EXPORT, FINETUNE, HUGGINGFACE, TOKENIZER_FILE, StageDirectory
 from pdforge.plan import identities
 from pdforge.plan.batch import split_batch
-from pdforge.plan.chat import chat_format
 from pdforge.plan.content import absolute, fingerprint_texts
 from pdforge.plan.jobs import (
     ConversationMix,
@@ -100,6 +99,8 @@ class AfterTraining:
         finetune, mix, tokenize = self.recipe.finetune, self.mix, self.run.tokenize
         if finetune is None or mix is None:
             return None
+        from pdforge.plan.chat import chat_format  # noqa: PLC0415 - only where a recipe fine-tunes
+
         data, corpus = self.recipe.data, absolute(_corpus_of(finetune.instructions))
         chat = chat_format(finetune, data.tokenizer)
         train = -(-mix.conversations // finetune.training.epochs)

@@ -1,7 +1,5 @@
 """Batch arithmetic: how a global batch falls onto the processes of a profile."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from pdforge.errors import UsageError

@@ -32,7 +32,7 @@ from pdforge.recipe.models import (
     Training,
 )
 from pdforge.recipe.pupils import student_of
-from pdforge.store.corpus import fingerprint, unit_count
+from pdforge.store.corpus_files import fingerprint, unit_count
 
 if TYPE_CHECKING:
     from pdforge.recipe.load import LoadedRecipe

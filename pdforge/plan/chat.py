@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pdforge.chat import ChatTemplate, Message
 from pdforge.errors import EnvironmentFault, UsageError
 from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import Finetune, PretrainedTokenizer, TrainedTokenizer
-
-if TYPE_CHECKING:
-    from pdforge.chat import Message
 
 _TEMPLATE_FILE = "chat_template.jinja"
 _CONFIG_FILE = "tokenizer_config.json"
@@ -31,8 +29,6 @@ def chat_format(finetune: Finetune, tokenizer: TrainedTokenizer | PretrainedToke
         UsageError: there is no template, or it is one that answers cannot be told apart in.
         EnvironmentFault: the tokenizer's files cannot be read.
     """
-    from pdforge.chat import ChatTemplate  # noqa: PLC0415 - Jinja: only where a recipe fine-tunes
-
     settings = _settings(tokenizer)
     template = finetune.template or settings.get("template")
     if template is None:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.errors import RecipeError, UsageError
 from pdforge.plan.profile import Profile, local_profile, slurm_profile
-from pdforge.recipe.messages import diagnose
 from pdforge.recipe.reader import read_file
 from pdforge.recipe.tree import Mapping, Scalar, plain
 from pdforge.text import closest
@@ -106,6 +105,8 @@ def read_clusters(file: Path) -> dict[str, Profile]:
         try:
             profiles[name] = Profile.model_validate({"name": name, **plain(entry.node)})
         except ValidationError as error:
+            from pdforge.recipe.messages import diagnose  # noqa: PLC0415 - only a profile with mistakes needs it
+
             findings += diagnose(error, entry.node, Profile)
     if findings:
         raise RecipeError(sorted(findings, key=lambda d: (d.place, d.code, d.field)))

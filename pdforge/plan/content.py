@@ -1,7 +1,5 @@
 """What a plan must know of files outside the recipe: tokenizers and teachers, by content and not by place."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -11,7 +9,6 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from pdforge.errors import EnvironmentFault, UsageError
-from pdforge.gguf import tokenizer_of
 from pdforge.identity import identity
 from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import Corpus, HuggingFaceCorpus, MixtureCorpus, PretrainedTokenizer, TrainedTokenizer
@@ -48,7 +45,7 @@ def tokenizer_facts(tokenizer: TrainedTokenizer | PretrainedTokenizer) -> Tokeni
                 remedy="set data.tokenizer.vocabulary to the rows of its embedding",
             )
         return TokenizerFacts(tokenizer.vocabulary, tokenizer.model_dump(mode="json"))
-    content = tokenizer_of(file, "data.tokenizer.path") if file.suffix == ".gguf" else file.read_bytes()
+    content = _tokenizer_content(file)
     size = _tokenizer_size(file, content)
     if tokenizer.vocabulary is not None and tokenizer.vocabulary < size:
         raise UsageError(
@@ -99,6 +96,15 @@ def _tokenizer_file(tokenizer: PretrainedTokenizer) -> Path | None:
     raise EnvironmentFault(
         f"data.tokenizer.path: there is no {path}", remedy="name a folder with a tokenizer.json, or the file itself"
     )
+
+
+def _tokenizer_content(file: Path) -> bytes:
+    """The `tokenizer.json` itself, or the one that a GGUF file says."""
+    if file.suffix != ".gguf":
+        return file.read_bytes()
+    from pdforge.gguf import tokenizer_of  # noqa: PLC0415 - few recipes have such a tokenizer
+
+    return tokenizer_of(file, "data.tokenizer.path")
 
 
 def _tokenizer_size(file: Path, content: bytes) -> int:

@@ -1,7 +1,5 @@
 """The schedules of a training as curves, and the steps at which they change."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple

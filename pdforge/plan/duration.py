@@ -1,7 +1,5 @@
 """How long a stage takes, from what is known of it: measurements first, an assumed utilisation last, else unknown."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple

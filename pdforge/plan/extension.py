@@ -5,8 +5,6 @@ every schedule has had the same values in both. So going on from there gives the
 have got by itself: its identity does not know of it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -68,9 +66,10 @@ def find_extension(plan: Plan, root: Path) -> Extension | None:
     if _is_done(plan, root):
         return None
     named = plan.directory.rpartition("-")[0]
+    folders = [path for path in root.iterdir() if path.name.startswith(f"{named}-")] if root.is_dir() else []
     found = [
         extension
-        for folder in sorted(root.glob(f"{named}-*/"))
+        for folder in sorted(folders)
         if (finished := _finished(folder, root)) and (extension := _extension(finished, plan, root))
     ]
     return max(found, key=lambda each: (each.checkpoint, each.steps), default=None)

@@ -1,7 +1,5 @@
 """Whether a training fits into the memory of a profile's GPUs, and the smallest changes that make it fit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

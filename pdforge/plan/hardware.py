@@ -1,7 +1,5 @@
 """What GPUs can do, by type: a profile names one, and need not look it up."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 _MIB = 1 << 20

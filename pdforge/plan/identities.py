@@ -5,8 +5,6 @@ fields of `training` that say how the same numbers are reached (parallelism, mic
 they are named here: an identity too many costs time, one too few serves a wrong result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

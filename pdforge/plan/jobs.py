@@ -3,8 +3,6 @@
 All local paths are absolute.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -4,8 +4,6 @@ One small file a stage, `ROOT/measured/<profile>/<kind>-<identity>.json`: writte
 so that nobody waits for a lock, and kept when runs and stores are deleted.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from pathlib import Path

@@ -5,8 +5,6 @@ first dimension and rounds up. The rest counts the tensors that autograd keeps i
 chunked loss makes of the logits. Not counted: the CUDA context, NCCL's buffers and the allocator's gaps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -1,9 +1,7 @@
 """A plan: the stages of one run with their identities, what they need, and what they cost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 from pdforge.layout import LOGITS, TEACHERS, TOKENS
 from pdforge.plan.jobs import Job, Part
@@ -47,7 +45,7 @@ class Stage(Part):
     job: Job
 
     @classmethod
-    def of(cls, job: Job, *, directory: str, needs: Sequence[Stage], processes: int, shared: bool = False) -> Stage:
+    def of(cls, job: Job, *, directory: str, needs: Sequence["Stage"], processes: int, shared: bool = False) -> "Stage":
         """The stage that does the job, behind those it needs."""
         return cls.model_construct(
             key=f"{job.kind}:{job.identity}",
@@ -140,7 +138,7 @@ class Plan(Part):
     def _needed(self, by: Stage, kind: StageKind) -> list[Stage]:
         return [stage for stage in self.stages if stage.kind == kind and stage.key in by.needs]
 
-    def with_runs_at_once(self, number: int | None) -> Plan:
+    def with_runs_at_once(self, number: int | None) -> Self:
         """The plan with another `runs_at_once` in its profile; unchanged for None."""
         if number is None:
             return self

@@ -3,8 +3,6 @@
 Bytes, seconds, tokens and FLOPs are plain numbers; None is unknown, and is shown as unknown, or does not apply.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from pdforge.plan.curves import Curve

@@ -1,11 +1,9 @@
 """Cluster profiles: where a plan runs. Never part of a run's identity."""
 
-from __future__ import annotations
-
 import os
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -227,7 +225,7 @@ class Profile(Model):
         """SLURM counts time limits in whole minutes."""
         return ceil(self.walltime / 60)
 
-    def with_processes(self, processes: int | None) -> Profile:
+    def with_processes(self, processes: int | None) -> Self:
         """The profile with another number of processes of a training stage; unchanged for None.
 
         Raises:
@@ -266,7 +264,8 @@ def slurm_profile() -> Profile:
 def visible_gpus() -> int:
     """NVIDIA devices that a job would see, without importing torch."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    present = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    names = [path.name for path in Path("/dev").iterdir()]
+    present = sum(name.startswith("nvidia") and name[6:].isdigit() for name in names)
     if allowed is None:
         return present
     return min(present, len([d for d in allowed.split(",") if d.strip() not in ("", "-1")]))

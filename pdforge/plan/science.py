@@ -1,7 +1,5 @@
 """What a run learns, in a few words: what tells the runs of a sweep apart beside their figures."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from pdforge.recipe.models import HuggingFaceTeacher, Objective, Recipe, Sample, TeacherModel, TorchtitanTeacher

@@ -5,8 +5,6 @@ library's own model (a test builds them). What is not here is unknown, unless th
 `teacher.model.architecture`.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from pdforge.recipe.models import Architecture

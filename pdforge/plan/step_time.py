@@ -4,8 +4,6 @@ The one model of a step's time, of the plan and of `pdforge tune`; docs/plan.md 
 torchtitan sends, in bytes over bandwidth: latencies, and how products of other sizes fare, are left out.
 """
 
-from __future__ import annotations
-
 from math import inf
 from typing import NamedTuple
 

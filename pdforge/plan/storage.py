@@ -1,7 +1,5 @@
 """Bytes of a plan: of its logit store beside what others would store, and of its checkpoints."""
 
-from __future__ import annotations
-
 from itertools import islice
 from math import log2
 from typing import NamedTuple
@@ -65,6 +63,14 @@ class CheckpointFigures(NamedTuple):
         return self.each * self.saves
 
 
+class StoredBytes(NamedTuple):
+    """A finished store that was measured."""
+
+    entries: float
+    bytes_an_entry: float
+    source: str
+
+
 def checkpoint_figures(job: TrainJob) -> CheckpointFigures:
     """Sizes and numbers; those that are due by time only are not counted."""
     every, keep = job.training.checkpoint.every, job.training.checkpoint.keep
@@ -104,14 +110,6 @@ def store_figures(job: CaptureJob, directory: StageDirectory, measured: StoredBy
         paper_full_pb=4 * positions * _PAPER_VOCABULARY / _PAPER_PETABYTE if papers else None,
         paper_values=round(4 * positions * _PAPER_KEPT) if papers else None,
     )
-
-
-class StoredBytes(NamedTuple):
-    """A finished store that was measured."""
-
-    entries: float
-    bytes_an_entry: float
-    source: str
 
 
 def _entries(job: CaptureJob, measured: StoredBytes | None) -> Entries:

@@ -1,7 +1,5 @@
 """Teachers: where the weights of those from outside are, what names them, and what is stored of any."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 

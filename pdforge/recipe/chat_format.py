@@ -1,7 +1,5 @@
 """How a conversation becomes text: what plans and jobs say of it."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict
 
 

@@ -1,11 +1,8 @@
 """One tree out of several: `extends`, `variants`, `--set`. The nearest wins, and every value keeps its own place."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pdforge.diagnostics import Diagnostic, Place, Severity
@@ -44,12 +41,12 @@ def _value(node: Node) -> object:
     return node.value if isinstance(node, Scalar) else node
 
 
-@dataclass
 class Composer:
     """Resolves `extends`; remembers every document it read by its name."""
 
-    documents: dict[str, Document] = field(default_factory=dict)
-    _done: dict[str, Mapping] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.documents: dict[str, Document] = {}
+        self._done: dict[str, Mapping] = {}
 
     def compose(self, document: Document, directory: Path, open_files: tuple[str, ...] = ()) -> Mapping:
         """The document with everything that it extends below it.

@@ -23,6 +23,10 @@ _VERSION = (1, 2)
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*(?=:[ \n])")
 _WORD_IN_BRACES = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*(?=:[ \n]|[,\]}])")
 """Plain scalars without a surprise, up to what ends them."""
+_NUMERAL = re.compile(r"[0-9][0-9_]*(\.[0-9_]*(?:[eE][-+]?[0-9]+)?)?|([1-9][0-9_.]*[A-DF-Za-df-z%][A-Za-z%]*)")
+"""A whole number; with a fraction; with a unit, which makes it text. Others are left to ruamel's patterns: it compiles
+each at its first use, which takes longer than reading a recipe's numbers."""
+_WORDS = {"true", "false", "null"}
 _BLANK = re.compile(r"(?: *+(?:#[^\n\r\x85\u2028\u2029\ufeff\0]*+)?\n)*+ *+")
 """Spaces, comments and ends of lines, as long as there is nothing rarer among them."""
 _RARER = "#\t\r\x85\u2028\u2029\ufeff"
@@ -145,6 +149,10 @@ def _resolvers() -> dict[str, list[tuple[Any, Any]]]:
 
 def kind_of(text: str) -> str:
     """What YAML 1.2 takes a plain scalar for: `int`, `float`, `bool`, `null`, `timestamp`, `merge`, `value`, `str`."""
+    if text[:1].isalpha() and text.lower() not in _WORDS:
+        return "str"
+    if numeral := _NUMERAL.fullmatch(text):
+        return "str" if numeral[2] else "float" if numeral[1] else "int"
     for tag, pattern in _resolvers().get(text[:1], ()):
         if pattern.match(text):
             return str(tag).removeprefix(_TAG)

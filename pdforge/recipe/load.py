@@ -1,10 +1,9 @@
 """From a source that a user names to recipes: read, compose, validate, check."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -13,7 +12,6 @@ from pdforge.errors import RecipeError, UsageError
 from pdforge.recipe.compose import Composer, merge, read_override, split_variants
 from pdforge.recipe.dump import dump_recipe
 from pdforge.recipe.gallery import find_recipe, gallery_directory, gallery_names
-from pdforge.recipe.messages import diagnose
 from pdforge.recipe.models import Recipe
 from pdforge.recipe.reader import Document, read_file
 from pdforge.recipe.rules import check
@@ -25,8 +23,7 @@ from pdforge.text import closest
 __all__ = ["LoadedRecipe", "dump_recipe", "gallery_directory", "gallery_names", "load_document", "load_recipes"]
 
 
-@dataclass(frozen=True)
-class LoadedRecipe:
+class LoadedRecipe(NamedTuple):
     """One recipe of a file: all of it, or one of its variants or runs of its sweep."""
 
     recipe: Recipe
@@ -35,9 +32,9 @@ class LoadedRecipe:
     source: str
     """The file, as places name it."""
     warnings: list[Diagnostic]
-    tree: Mapping = field(repr=False, compare=False)
+    tree: Mapping
     """Where every value was written."""
-    suppressions: Suppressions = field(default_factory=Suppressions, repr=False, compare=False)
+    suppressions: Suppressions
     """What the comments of its files ignore; `warnings` are without it."""
 
     @property
@@ -111,6 +108,8 @@ def _validate(tree: Mapping, suppressions: Suppressions) -> tuple[Recipe | None,
     try:
         recipe = Recipe.model_validate(plain(tree))
     except ValidationError as error:
+        from pdforge.recipe.messages import diagnose  # noqa: PLC0415 - only a recipe with mistakes needs words for them
+
         return None, _ordered([*suppressions.faults, *diagnose(error, tree)])
     found = _ordered([*suppressions.faults, *suppressions.apply(check(recipe, tree))])
     return (None if any(d.severity is Severity.ERROR for d in found) else recipe), found

@@ -1,10 +1,7 @@
 """YAML text → tree. The recipe language is YAML 1.2 without anchors, aliases, tags, merge keys and repeated keys."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,14 +88,13 @@ def read_value(text: str, place: Place) -> Node:
     return _Reader(place.file, place).read(text)
 
 
-@dataclass
 class _Reader:
     """Builds the tree from ruamel's events: its own composer would follow aliases and lose the keys' places."""
 
-    name: str
-    fixed: Place | None = None
-    found: list[Diagnostic] = field(default_factory=list)
-    values: int = 0
+    def __init__(self, name: str, fixed: Place | None = None) -> None:
+        self.name, self.fixed = name, fixed
+        self.found: list[Diagnostic] = []
+        self.values = 0
 
     def read(self, text: str) -> Node:
         self._refuse_directives(text)

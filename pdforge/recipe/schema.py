@@ -1,7 +1,5 @@
 """The shape of the language, read off the models: which model a place in a recipe is checked by."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Mapping
 from functools import cache
@@ -29,10 +27,10 @@ class Shape(NamedTuple):
     discriminator: str | None = None
     item: Any = None
     """Type of what a list or a mapping with keys of any name holds."""
-    forms: Mapping[str, Shape] = MappingProxyType({})
+    forms: "Mapping[str, Shape]" = MappingProxyType({})
     """By label, where values of several forms are told apart by looking at them (a number or a mapping)."""
 
-    def member(self, tag: object) -> Shape:
+    def member(self, tag: object) -> "Shape":
         """The form labelled `tag`, or the model whose discriminator it is; an empty shape where there is none."""
         if self.forms:
             return self.forms.get(str(tag), Shape())

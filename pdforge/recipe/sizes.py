@@ -1,7 +1,5 @@
 """Parameters of an architecture in plain arithmetic: what torchtitan's models count, without building one."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from pdforge.recipe.parts.architecture import Architecture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.recipe.reader import Document
@@ -15,16 +14,16 @@ _COMMENT = r"(?:^|\s)#\s*pdforge:\s*ignore\b(?P<codes>\[[^\]]*\])?\s*(?P<reason>
 _FORM = "write `# pdforge: ignore[CODE] because REASON`"
 
 
-@dataclass
 class Suppressions:
     """The comments of a recipe's files."""
 
-    codes: dict[tuple[str, int], dict[str, Place]] = field(default_factory=dict)
-    """Ignored codes by file and line, with the place of each comment."""
-    used: set[tuple[str, int, str]] = field(default_factory=set)
-    """File, line and code of the comments that had something to ignore."""
-    faults: list[Diagnostic] = field(default_factory=list)
-    """Comments that are not well-formed: they ignore nothing."""
+    def __init__(self) -> None:
+        self.codes: dict[tuple[str, int], dict[str, Place]] = {}
+        """Ignored codes by file and line, with the place of each comment."""
+        self.used: set[tuple[str, int, str]] = set()
+        """File, line and code of the comments that had something to ignore."""
+        self.faults: list[Diagnostic] = []
+        """Comments that are not well-formed: they ignore nothing."""
 
     @classmethod
     def of(cls, documents: Iterable[Document]) -> Suppressions:

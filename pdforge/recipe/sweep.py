@@ -1,7 +1,5 @@
 """`sweep`: runs that differ in a grid of values, in sets of values that go together, and in seeds."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from itertools import product

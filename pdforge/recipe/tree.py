@@ -1,7 +1,5 @@
 """A YAML document as a tree in which every key and value knows where it was written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,14 +22,14 @@ class Scalar(NamedTuple):
 class Sequence(NamedTuple):
     """A list."""
 
-    items: tuple[Node, ...]
+    items: "tuple[Node, ...]"
     place: Place
 
 
 class Mapping(NamedTuple):
     """A mapping; keys are unique text, in the order written."""
 
-    entries: dict[str, Entry]
+    entries: "dict[str, Entry]"
     place: Place
 
 

@@ -164,7 +164,7 @@ def _with(side: _Side, path: FieldPath, value: Any) -> tuple[Plan, Plan] | None:
     loaded, values, plan = side
     try:
         recipe = Recipe.model_validate(replaced(values, path, value))
-        return plan, _plan(LoadedRecipe(recipe, loaded.variant, loaded.source, [], loaded.tree))
+        return plan, _plan(LoadedRecipe(recipe, loaded.variant, loaded.source, [], loaded.tree, loaded.suppressions))
     except (ValidationError, PdforgeError):
         return None
 

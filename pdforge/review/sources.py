@@ -14,6 +14,7 @@ from pdforge.errors import EnvironmentFault, RecipeError, UsageError
 from pdforge.layout import RunDirectory
 from pdforge.plan.find import read_plan
 from pdforge.recipe.load import LoadedRecipe, load_recipes
+from pdforge.recipe.suppress import Suppressions
 from pdforge.recipe.tree import Mapping
 
 
@@ -45,7 +46,7 @@ def _run(source: str, root: Path) -> LoadedRecipe | None:
     for folder in (Path(source), root / source):
         if RunDirectory(folder).plan.is_file():
             plan = read_plan(folder)
-            return LoadedRecipe(plan.recipe, plan.variant, source, [], Mapping({}, Place(source)))
+            return LoadedRecipe(plan.recipe, plan.variant, source, [], Mapping({}, Place(source)), Suppressions())
     return None
 
 
@@ -82,7 +83,7 @@ def _load_revision(revision: str, path: str, variants: Sequence[str], overrides:
                     for d in error.diagnostics
                 ]
             ) from error
-    return [replace(one, source=f"{revision}:{path}") for one in loaded]
+    return [one._replace(source=f"{revision}:{path}") for one in loaded]
 
 
 def _git(*arguments: str, cwd: Path | None = None, stdin: str = "", **environment: str) -> str:

@@ -5,7 +5,6 @@ Nothing is computed again: encoded sequences keep their bytes, whichever process
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from pdforge.layout import StageDirectory, read_json
 from pdforge.plan.jobs import CaptureJob, kept
 from pdforge.stages import stop
 from pdforge.stages.entry import Results, Stopped, in_array
-from pdforge.stages.store import POLL_S, CaptureProgress, publish, spec_of
+from pdforge.stages.store import CaptureProgress, all_written, publish, spec_of
 from pdforge.store.convergence import Recorded, Seen
 from pdforge.store.fidelity import tally
 from pdforge.store.segments import Encoding, Segments, read_table
@@ -58,12 +57,10 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
             writer.write_encoded(shard, encoded, measured, {"teacher": seen})
         if progress:
             progress.report(len(writer.missing_shards()))
-    if rank != 0 or in_array():
+    if progress is None or in_array():
         return {}
-    while writer.missing_shards():
-        if stop.requested():
-            return "stopped"
-        time.sleep(POLL_S)
+    if not all_written(writer, progress):
+        return "stopped"
     recorded = _recorded(segments, job, [writer.spec.shard_length(shard) for shard in range(writer.spec.shards)])
     done = read_json(training.done) or {}
     heldout = done.get("results", {}).get("heldout_loss")

@@ -9,7 +9,6 @@ Ranks that hold a sharded teacher together take that many shards at a time, and 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +20,7 @@ from pdforge.plan.jobs import CaptureJob
 from pdforge.stages import assemble, stop
 from pdforge.stages.entry import Results, Stopped, in_array
 from pdforge.stages.group import Group
-from pdforge.stages.store import POLL_S, CaptureProgress, publish, spec_of
+from pdforge.stages.store import CaptureProgress, all_written, publish, spec_of
 from pdforge.store.background import BackgroundWriter
 from pdforge.store.blocks import blocks_of
 from pdforge.store.codec import CODECS, LogitBlock
@@ -53,14 +52,10 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
         progress = CaptureProgress(directory, writer.spec) if rank == 0 or in_array() else None
         if not _capture(writer, teacher, group, progress):
             return "stopped"
-    if rank != 0 or in_array():
+    if progress is None or in_array():
         return {}
-    while missing := writer.missing_shards():
-        if stop.requested():
-            return "stopped"
-        assert progress is not None
-        progress.report(len(missing))
-        time.sleep(POLL_S)
+    if not all_written(writer, progress):
+        return "stopped"
     return publish(writer, {"teacher_heldout_loss": heldout})
 
 

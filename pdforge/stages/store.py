@@ -8,12 +8,13 @@ from typing import Any
 from pdforge.layout import StageDirectory, write_json
 from pdforge.plan.jobs import CaptureJob, kept
 from pdforge.recipe.models import Sample
+from pdforge.stages import stop
 from pdforge.stages.entry import Results
 from pdforge.store.spec import LogitSpec
 from pdforge.store.tokens import TokenStore
 from pdforge.store.writer import LogitWriter
 
-POLL_S = 0.5
+_POLL_S = 0.5
 """Between two looks of rank 0 at what the others have published."""
 
 
@@ -32,6 +33,18 @@ def publish(writer: LogitWriter, measured: dict[str, Any], recorded: dict[str, A
         "bytes": manifest.bytes,
         **measured,
     }
+
+
+def all_written(writer: LogitWriter, progress: CaptureProgress) -> bool:
+    """Wait for the shards that other ranks still write; False: asked to stop before the last one."""
+    while True:
+        missing = len(writer.missing_shards())
+        progress.report(missing)
+        if not missing:
+            return True
+        if stop.requested():
+            return False
+        time.sleep(_POLL_S)
 
 
 def spec_of(job: CaptureJob, tokens: TokenStore) -> LogitSpec:

@@ -7,9 +7,10 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from pdforge.errors import EnvironmentFault, StoreDamaged, StoreError, StoreMissing
+from pdforge.errors import StoreDamaged, StoreError, StoreMissing
+from pdforge.store.filesystem import filesystem_of
 from pdforge.store.remote import MappedFile, RemotePlace, open_remote
 
 
@@ -26,23 +27,6 @@ class Bytes(Protocol):
 
 Place = Path | RemotePlace
 """Where one file of a store is, or will be."""
-
-
-def filesystem_of(url: str, **options: Any) -> tuple[Any, str]:
-    """The fsspec file system of a URL, made with `options`, and the path within it.
-
-    Raises:
-        EnvironmentFault: the package that speaks this protocol is not installed, or there is no such protocol.
-    """
-    import fsspec  # noqa: PLC0415 - commands that read nothing must not pay for it
-
-    try:
-        filesystem, path = fsspec.core.url_to_fs(url, **options)
-    except (ImportError, ValueError) as error:
-        raise EnvironmentFault(
-            f"{url}: {error}", remedy="install the fsspec package that speaks this protocol"
-        ) from error
-    return filesystem, str(path)
 
 
 class Folder:

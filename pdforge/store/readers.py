@@ -12,6 +12,7 @@ from typing import Any
 
 from pdforge.errors import EnvironmentFault, StoreError
 from pdforge.recipe.models import HuggingFaceCorpus
+from pdforge.store.corpus_files import unreadable
 
 _READ_ERRORS = (OSError, EOFError, zlib.error)
 """What reading a file raises that is gone, cut short or not compressed as its name says."""
@@ -124,11 +125,6 @@ def _rows(rows: Iterator[dict[str, Any]], place: str, key: str, document: Docume
         if key not in row:
             raise StoreError(f"{place}: no column {key!r}", remedy=_set_text(list(row)))
         yield document(row[key], key, f"{place}, row {number}", list(row))
-
-
-def unreadable(path: str, error: BaseException) -> EnvironmentFault:
-    """A corpus's file that cannot be read."""
-    return EnvironmentFault(f"{path}: cannot be read: {error}", remedy="check the corpus's `path` and its rights")
 
 
 def _of_line(line: bytes, key: str, place: str, document: Document) -> str:

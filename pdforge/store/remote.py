@@ -4,8 +4,6 @@ Every call is tried again when a connection drops. Objects appear whole: an obje
 completed upload) has sent, or nothing, so there is no temporary name and no rename.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import mmap

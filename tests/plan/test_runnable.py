@@ -57,7 +57,7 @@ def test_a_tokenizer_from_a_gguf_file_needs_what_reads_it(
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF")
     vocabulary = '{"model": {"vocab": {"<|endoftext|>": 0, "a": 1}}}'
-    monkeypatch.setattr("pdforge.plan.content.tokenizer_of", lambda *_: vocabulary.encode())
+    monkeypatch.setattr("pdforge.gguf.tokenizer_of", lambda *_: vocabulary.encode())
     made = plans(f"data.tokenizer={{kind: pretrained, path: {file}, vocabulary: 300}}", variants=("lm",))
     there = environment.installed
     monkeypatch.setattr(environment, "installed", lambda name: there(name) or "1.0")

@@ -6,6 +6,7 @@ import inspect
 import random
 import tomllib
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -107,5 +108,17 @@ def test_damaged_texts_give_the_same_events_and_errors(seed: int) -> None:
     "text", ["", "1", "0o17", "017", "1e-4", "1_0", ".5", ".inf", "no", "True", "~", "<<", "=", "2024-01-01", "x"]
 )
 def test_plain_scalars_are_taken_for_what_ruamel_takes_them_for(text: str) -> None:
-    tag = YAML(typ="safe", pure=True).resolver.resolve(ScalarNode, text, (True, False))
-    assert kind_of(text) == str(tag).removeprefix("tag:yaml.org,2002:")
+    assert kind_of(text) == _their_kind(text)
+
+
+def test_short_plain_scalars_are_all_taken_for_what_ruamel_takes_them_for() -> None:
+    texts = ["".join(characters) for length in range(1, 5) for characters in product("01_.eExobBZ%-t", repeat=length)]
+    texts += ["true", "False", "NULL", "nullable", "trueish", "0xBB", "2024-01-01T00:00:00Z", "1.9b", "0.5B", "1e5B"]
+    resolver = YAML(typ="safe", pure=True).resolver
+    wrong = [text for text in texts if kind_of(text) != _their_kind(text, resolver)]
+    assert not wrong
+
+
+def _their_kind(text: str, resolver: Any = None) -> str:
+    resolver = resolver or YAML(typ="safe", pure=True).resolver
+    return str(resolver.resolve(ScalarNode, text, (True, False))).removeprefix("tag:yaml.org,2002:")

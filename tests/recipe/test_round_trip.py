@@ -14,6 +14,7 @@ from pdforge.plan.profile import Profile
 from pdforge.recipe.dump import dump_recipe
 from pdforge.recipe.load import LoadedRecipe, gallery_names, load_recipes
 from pdforge.recipe.models import Recipe
+from pdforge.recipe.suppress import Suppressions
 from pdforge.recipe.tree import Mapping
 from tests.recipe.generated import recipe
 from tests.recipe.sound import load
@@ -62,7 +63,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_generated_recipes(first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         made = Recipe.model_validate(recipe(seed))
-        check(LoadedRecipe(made, None, "made", [], Mapping({}, Place("made"))))
+        check(LoadedRecipe(made, None, "made", [], Mapping({}, Place("made")), Suppressions()))
 
 
 def test_generated_recipes_are_what_a_file_may_hold() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from pdforge.launch.progress import read_progress
 from pdforge.layout import StageDirectory, write_atomically
 from pdforge.plan.jobs import CaptureJob, ModelSource
 from pdforge.recipe.models import Sample
@@ -138,6 +139,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tiny: TinyRun, tmp_p
     output, _ = task.communicate(timeout=300)
     assert task.returncode == 0, output
     assert stage.done.exists()
+    assert read_progress(stage).step == 304
     straight = LogitStore.open(tiny.stage("pd", "capture").output)
     store = LogitStore.open(stage.output)
     assert store.verify() == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pdforge.launch.progress import read_progress
 from pdforge.layout import StageDirectory
 from pdforge.plan.build import make_plans
 from pdforge.plan.jobs import CaptureJob, ModelSource
@@ -67,6 +68,7 @@ def test_training_is_the_same_with_and_without(tiny: TinyRun, root: Path) -> Non
 def test_each_step_stores_the_distributions_of_its_own_weights(root: Path) -> None:
     plan = planned(root)
     store = LogitStore.open(stage(root, plan, "capture").output)
+    assert read_progress(stage(root, plan, "capture")).step == len(store)
     assert (store.manifest.first, len(store)) == (FIRST, 6 * BATCH)
     assert store.verify() == []
     job = plan.stage("capture").job  # type: ignore[union-attr]

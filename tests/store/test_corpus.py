@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 
 from pdforge.errors import EnvironmentFault, StoreError
 from pdforge.recipe.models import Corpus, JsonLinesCorpus, MixtureCorpus, StandardLibraryCorpus, TextCorpus
-from pdforge.store import corpus as corpus_module
-from pdforge.store.corpus import documents, fingerprint, sources, units
+from pdforge.store import corpus_files
+from pdforge.store.corpus import documents, sources, units
+from pdforge.store.corpus_files import fingerprint
 
 
 def rows(*texts, key="text"):
@@ -225,7 +226,7 @@ def test_mixtures_have_shares_and_count_in_the_fingerprint(tmp_path):
 
 
 def test_units_are_files_and_small_files_go_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "_UNIT_BYTES", 100)
+    monkeypatch.setattr(corpus_files, "_UNIT_BYTES", 100)
     for number, size in enumerate([10, 10, 95, 200, 5]):
         (tmp_path / f"{number}.txt").write_text(str(number) * size)
     found = [list(unit()) for unit in units(text(tmp_path / "*.txt"))]
@@ -234,7 +235,7 @@ def test_units_are_files_and_small_files_go_together(tmp_path, monkeypatch):
 
 
 def test_fingerprint_of_a_large_corpus_reads_samples(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "HASHED_WHOLE", 1 << 20)
+    monkeypatch.setattr(corpus_files, "HASHED_WHOLE", 1 << 20)
     path = tmp_path / "a.txt"
     size = 8 << 20
     data = bytearray(b"x" * size)

@@ -17,8 +17,7 @@ import pytest
 
 from pdforge.errors import StoreError
 from pdforge.recipe.models import JsonLinesCorpus, MixtureCorpus, TrainedTokenizer
-from pdforge.store import corpus as corpus_module
-from pdforge.store import encoded, pack, tokenize
+from pdforge.store import corpus_files, encoded, pack, tokenize
 from pdforge.store.pack import shares_of, shuffled
 from pdforge.store.tokenize import BuildStopped, Task, build_token_store
 from pdforge.store.tokens import TokenStore
@@ -33,7 +32,7 @@ LENGTH = 16
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Many units, parts and shards of little text."""
-    monkeypatch.setattr(corpus_module, "_UNIT_BYTES", 1000)
+    monkeypatch.setattr(corpus_files, "_UNIT_BYTES", 1000)
     monkeypatch.setattr(encoded, "PART_BYTES", 1500)
     monkeypatch.setattr(encoded, "_BLOCK_IDS", 100)
     monkeypatch.setattr(pack, "SHARD_SEQUENCES", 13)

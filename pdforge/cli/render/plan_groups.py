@@ -1,7 +1,5 @@
 """Stages that agree, said once: a sweep has dozens of runs and few kinds of training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import takewhile
 from typing import NamedTuple, TypeVar

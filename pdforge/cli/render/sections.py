@@ -1,7 +1,5 @@
 """A page as data: titled sections of lines, tables and curves, which every form lays out in its own way."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from pdforge.plan.curves import Curve

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 
 from pdforge.store.conversations import docstrings
-from pdforge.store.corpus import standard_library
+from pdforge.store.corpus_files import standard_library
 
 _BYTES = 3_000_000
 _CHOICES = 4

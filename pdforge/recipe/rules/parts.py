@@ -1,7 +1,5 @@
 """Parts of a recipe that rules look at in teacher and student alike."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import NamedTuple

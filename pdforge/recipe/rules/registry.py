@@ -1,7 +1,5 @@
 """The registry: a rule is a stable code, a text that explains it with its evidence, and a check."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
