@@ -167,10 +167,9 @@ def findings(results: Results) -> str:
     columns = ("finding", "better", "worse", "published", "Δ held-out loss", "noise ±", "here")
     words = ("shows", "noise", "opposite", UNMEASURED)
     shown, noise, opposite, unmeasured = (sum(word in row[-1] for row in rows) for word in words)
-    note = f"Of {len(rows) - unmeasured} findings {shown} show, {noise} lie inside the noise, "
-    note += f"and of {opposite} the opposite shows."
+    note = f"Findings: {len(rows) - unmeasured}. Shown: {shown}. Inside the noise: {noise}. The opposite: {opposite}."
     if unmeasured:
-        note += f" {unmeasured} more are not measured yet."
+        note += f" Not measured yet: {unmeasured}."
     return to_markdown("", [Table("", columns, tuple(rows))]).removeprefix("# \n\n") + f"\n{note}\n"
 
 
