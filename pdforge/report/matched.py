@@ -44,6 +44,8 @@ class Matched:
     """The teacher's pass over the same tokens counted as well."""
     tokens_of_baseline: float | None
     """That the baseline takes to reach the group's last loss; None: it does not."""
+    at_most: bool = False
+    """That baseline was there at its first measured loss already, and these are the tokens of that."""
 
 
 def matched(comparison: Comparison) -> list[Matched]:
@@ -65,6 +67,7 @@ def matched(comparison: Comparison) -> list[Matched]:
                 flops=_at_equal(ours, theirs, *costs[0]),
                 flops_with_teacher=_at_equal(ours, theirs, *costs[1]),
                 tokens_of_baseline=_reached(theirs, ours.values[-1]),
+                at_most=theirs.values[0] < ours.values[-1],
             )
         )
     return rows
@@ -109,7 +112,9 @@ def _cost(group: Group, *, teacher: bool) -> float | None:
 
 
 def _reached(curve: Curve, loss: float) -> float | None:
-    """Tokens at which a curve first is as low as `loss`."""
+    """Tokens at which a curve first is as low as `loss`; its first where it begins lower."""
+    if curve.values[0] < loss:
+        return curve.tokens[0]
     points: Sequence[tuple[int, float]] = list(zip(curve.tokens, curve.values, strict=True))
     for (before, high), (after, low) in pairwise(points):
         if high >= loss >= low and high > low:

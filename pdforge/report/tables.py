@@ -206,7 +206,7 @@ def _matched(comparison: Comparison) -> Table | None:
             *_budget(row.tokens, count),
             *_budget(row.flops, _flops),
             *_budget(row.flops_with_teacher, _flops),
-            count(row.tokens_of_baseline) if row.tokens_of_baseline else "not reached",
+            ("≤ " if row.at_most else "") + count(row.tokens_of_baseline) if row.tokens_of_baseline else "not reached",
         )
         for row in matched(comparison)
     ]

@@ -98,6 +98,15 @@ def test_at_equal_tokens_and_at_equal_compute() -> None:
     assert row.tokens_of_baseline == pytest.approx(10**3.2)
 
 
+def test_a_baseline_that_begins_lower_takes_at_most_the_tokens_of_its_first_loss() -> None:
+    lm = run("lm", 0, 2.0, heldout=curve((100, 4.0), (1000, 3.0)))
+    worse = run("mse", 0, 4.5, heldout=curve((100, 5.0), (1000, 4.5)))
+    [row] = matched(Comparison(results(lm, worse)))
+    assert (row.tokens_of_baseline, row.at_most) == (100, True)
+    table = next(one for one in tables(Comparison(results(lm, worse))) if "equal compute" in one.title)
+    assert table.rows[0][-1] == "≤ 100"
+
+
 def test_where_flops_or_curves_are_unknown_nothing_is_claimed() -> None:
     lm = run("lm", 0, 2.0, heldout=curve((100, 4.0), (1000, 3.0)))
     pd = run("pd", 0, 2.8, heldout=curve((100, 3.8), (1000, 2.8)), teacher_flops=None)
