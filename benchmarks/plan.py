@@ -1,6 +1,6 @@
 """How right and how quick a plan is.
 
-    python benchmarks/plan.py [--repeat 15] [--root RUNS] [--quick] [--json]
+    python benchmarks/plan.py [--repeat 61] [--root RUNS] [--quick] [--json]
 
 A whole process counts in CPU time, which other work on the machine disturbs least: of the plan against importing the
 libraries it is built on, in turns (`benchmarks/recipes.py`). Parameter counts are compared with the models that
@@ -48,7 +48,7 @@ BEFORE_BAR, FIRST_SHARD_BAR, WALL_BAR = 0.15, 0.02, 0.20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=15, help="runs of each process")
+    parser.add_argument("--repeat", type=int, default=61, help="runs of each process")
     parser.add_argument("--root", type=Path, help="a storage root with finished runs")
     parser.add_argument("--quick", action="store_true", help="build no trainings")
     parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, baseline, bar, ok}")
