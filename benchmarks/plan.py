@@ -112,7 +112,7 @@ def glm() -> float:
 
     with torch.device("meta"):
         model = GlmForCausalLM(GlmConfig())
-    shape = shape_of("zai-org/glm-4-9b")
+    shape = shape_of("zai-org/glm-4-9b-hf")
     assert shape is not None
     return float(abs(sum(parameter.numel() for parameter in model.parameters()) - shape.parameters))
 

@@ -65,7 +65,7 @@ def known_shapes() -> list[str]:
 
 _Row = tuple[tuple[str, int, int, int, int, int, int | None], int, bool, bool, str]
 _SHAPES: dict[str, _Row] = {
-    "zai-org/glm-4-9b": (("llama3", 4096, 13696, 40, 32, 2, None), 151_552, False, True, TRANSFORMERS),
+    "zai-org/glm-4-9b-hf": (("llama3", 4096, 13696, 40, 32, 2, None), 151_552, False, True, TRANSFORMERS),
     "meta-llama/llama-2-7b-hf": (("llama3", 4096, 11008, 32, 32, 32, None), 32_000, False, False, TRANSFORMERS),
     "mistralai/mistral-7b-v0.1": (("llama3", 4096, 14336, 32, 32, 8, None), 32_000, False, False, TRANSFORMERS),
     "huggingfacetb/smollm3-3b": (("llama3", 2048, 11008, 36, 16, 4, None), 128_256, True, False, TRANSFORMERS),
@@ -85,11 +85,13 @@ _SHAPES: dict[str, _Row] = {
 biases, source."""
 
 _ALIASES = {
-    "thudm/glm-4-9b": "zai-org/glm-4-9b",
-    "thudm/glm-4-9b-hf": "zai-org/glm-4-9b",
-    "zai-org/glm-4-9b-hf": "zai-org/glm-4-9b",
-    "thudm/glm-4-9b-chat": "zai-org/glm-4-9b",
-    "zai-org/glm-4-9b-chat": "zai-org/glm-4-9b",
+    "zai-org/glm-4-9b": "zai-org/glm-4-9b-hf",
+    "zai-org/glm-4-9b-chat": "zai-org/glm-4-9b-hf",
+    "zai-org/glm-4-9b-chat-hf": "zai-org/glm-4-9b-hf",
+    "thudm/glm-4-9b": "zai-org/glm-4-9b-hf",
+    "thudm/glm-4-9b-hf": "zai-org/glm-4-9b-hf",
+    "thudm/glm-4-9b-chat": "zai-org/glm-4-9b-hf",
+    "thudm/glm-4-9b-chat-hf": "zai-org/glm-4-9b-hf",
     "meta-llama/meta-llama-3-8b": "meta-llama/llama-3.1-8b",
     "meta-llama/meta-llama-3-70b": "meta-llama/llama-3.1-70b",
     **{f"qwen/qwen3-{size}-base": f"qwen/qwen3-{size}" for size in ("0.6b", "1.7b", "4b", "8b", "14b")},

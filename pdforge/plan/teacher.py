@@ -80,7 +80,7 @@ def huggingface_teacher(
     else:
         raise EnvironmentFault(
             f"{place}.path: {teacher.path!r} is neither a directory nor a hub id",
-            remedy="name a directory with config.json and weights, or a hub id such as zai-org/glm-4-9b",
+            remedy="name a directory with config.json and weights, or a hub id such as zai-org/glm-4-9b-hf",
         )
     if processes % teacher.shard:
         raise UsageError(

@@ -51,8 +51,8 @@ def masked(text: str, here: Path) -> str:
     return re.sub(r"\b[0-9a-f]{12}\b", "0" * 12, text)
 
 
-def planned(form: str, here: Path) -> str:
-    done = pdforge(*PLAN, "--format", form, cwd=here, XDG_CONFIG_HOME=str(here))
+def planned(form: str, here: Path, *more: str) -> str:
+    done = pdforge(*PLAN, *more, "--format", form, cwd=here, XDG_CONFIG_HOME=str(here))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -67,7 +67,7 @@ def test_snapshot(form: str, here: Path) -> None:
 
 
 def test_the_text_fits_a_hundred_columns_and_has_no_colour_of_its_own(here: Path) -> None:
-    printed = planned("text", here).split("warning[")[0]
+    printed = planned("text", here)
     assert max(map(len, printed.splitlines())) <= 100
     assert "\x1b" not in printed
     assert "58.6 PB" in printed
@@ -82,6 +82,20 @@ def test_json_has_every_figure_of_the_page(here: Path) -> None:
     assert page["total"]["cost"] > 0
     assert said["plans"][0]["name"] == "pd_star"
     assert json.loads(pdforge(*PLAN, "--json", cwd=here, XDG_CONFIG_HOME=str(here)).stdout) == said
+
+
+@pytest.mark.parametrize(
+    ("form", "finding", "remedy"),
+    [
+        ("text", "warning[PD156]: zai-org/glm-4-9b-hf is not pinned", "help: add `revision:`"),
+        ("markdown", "**warning PD156** at", r"- help: add \`revision:\`"),
+        ("html", "<strong>warning PD156</strong> zai-org/glm-4-9b-hf is not pinned", "<p>add `revision:`"),
+    ],
+)
+def test_every_form_has_the_findings_with_their_remedies(form: str, finding: str, remedy: str, here: Path) -> None:
+    printed = planned(form, here, "-v", "1.9b", "--set", "teacher.model.revision=null")
+    assert printed.count(finding) == 1
+    assert remedy in printed[printed.index(finding) :]
 
 
 def test_two_recipes_side_by_side(here: Path) -> None:

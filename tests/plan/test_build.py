@@ -204,4 +204,4 @@ def test_jobs_name_local_files_absolutely(plans: MakePlans, tmp_path: Path, monk
 
 def test_hub_tokenizer_needs_its_size(plans: MakePlans) -> None:
     with pytest.raises(UsageError, match="not known before it is downloaded"):
-        plans("data.tokenizer={kind: pretrained, path: zai-org/glm-4-9b, revision: abc}")
+        plans("data.tokenizer={kind: pretrained, path: zai-org/glm-4-9b-hf, revision: abc}")

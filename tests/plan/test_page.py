@@ -89,7 +89,7 @@ def test_where_nothing_is_known_nothing_is_guessed(plans: MakePlans, tmp_path: P
 def test_a_teacher_of_unknown_shape_is_unknown() -> None:
     page = gallery("paper/sizes", variants=("1.9b-from-32b",))
     teacher = page.models[0]
-    assert (teacher.name, teacher.parameters, teacher.active) == ("zai-org/GLM-4-32B-0414", None, None)
+    assert (teacher.name, teacher.parameters, teacher.active) == ("zai-org/GLM-4-32B-Base-0414", None, None)
     assert only(page, "capture").duration is None
     assert only(page, "capture").memory is None
     assert page.total.process_hours is None

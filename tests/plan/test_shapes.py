@@ -22,7 +22,7 @@ TITAN = {
     "qwen/qwen3-32b": ("qwen3", "_32b"),
 }
 HUB = {
-    "zai-org/glm-4-9b": "Glm",
+    "zai-org/glm-4-9b-hf": "Glm",
     "meta-llama/llama-2-7b-hf": "Llama",
     "mistralai/mistral-7b-v0.1": "Mistral",
     "huggingfacetb/smollm3-3b": "SmolLM3",
@@ -61,5 +61,5 @@ def test_transformers_count(name: str) -> None:
 def test_names() -> None:
     assert shape_of("THUDM/glm-4-9b-chat") == shape_of("zai-org/GLM-4-9B")
     assert shape_of("Qwen/Qwen3-8B-Base") == shape_of("qwen/qwen3-8b")
-    assert shape_of("zai-org/GLM-4-32B-0414") is None
-    assert shape_of("zai-org/glm-4-9b").parameters == 9_399_951_360
+    assert shape_of("zai-org/GLM-4-32B-Base-0414") is None
+    assert shape_of("zai-org/glm-4-9b-hf").parameters == 9_399_951_360

@@ -102,7 +102,7 @@ def _runs(page: PlanPage, runs: Sequence[Run]) -> str:
 
 
 def _models(page: PlanPage) -> Section:
-    names = ("parameters", "embedding", "active", "FLOPs/token", "forward")
+    names = ("params", "embedding", "active", "FLOPs/token", "forward")
     columns = (
         Column("model", wide=True, key=True),
         *(Column(name, right=True) for name in names),

@@ -112,7 +112,7 @@ class PretrainedTokenizer(Model):
 
     kind: Literal["pretrained"] = "pretrained"
     path: Text
-    """A local directory or file (`tokenizer.json`, or a `.gguf`), or a hub id such as `zai-org/glm-4-9b`."""
+    """A local directory or file (`tokenizer.json`, or a `.gguf`), or a hub id such as `zai-org/glm-4-9b-hf`."""
     revision: Text | None = None
     """Git revision, where the path is a hub id."""
     vocabulary: Annotated[Count, Field(ge=2)] | None = None

@@ -52,7 +52,7 @@ class HuggingFaceTeacher(Model):
 
     kind: Literal["huggingface"]
     path: Text
-    """A hub id such as `zai-org/glm-4-9b`, or a local directory."""
+    """A hub id such as `zai-org/glm-4-9b-hf`, or a local directory."""
     revision: Text | None = None
     """Git revision, where the path is a hub id; without one the weights may change under a finished run."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
