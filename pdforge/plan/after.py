@@ -52,12 +52,6 @@ class AfterTraining:
             self.label += f" at step {step:,}"
 
     @property
-    def contents(self) -> list[str]:
-        """What names the files and the teacher that fine-tuning reads, and its part of the recipe only points at."""
-        read = [self.conversations and self.conversations.identity, self.lesson and self.lesson.identity]
-        return [each for each in read if each]
-
-    @property
     def stages(self) -> list[Stage]:
         """Those that the recipe asks for, in dependency order."""
         taught = self.lesson.stages if self.lesson else []
@@ -72,12 +66,12 @@ class AfterTraining:
     @property
     def student_identity(self) -> str:
         """Names the student."""
-        return self.finetune.identity if self.finetune else self.pretrained_identity
+        return self.finetune_identity or self.pretrained_identity
 
     @property
     def pretrained_identity(self) -> str:
         """Names the student before a fine-tuning."""
-        train = self.run.train.identity
+        train = self.run.train_identity
         return train if self.step is None else identities.student_at_identity(train, self.step)
 
     def directory(self, name: str) -> str:
@@ -142,10 +136,28 @@ class AfterTraining:
         return Lesson(self.run, pupil, before if before.pupil.place == pupil.place else None)
 
     @cached_property
+    def finetune_identity(self) -> str | None:
+        """Names the fine-tuned student; None without a fine-tuning."""
+        finetune, conversations, mix, lesson = self.recipe.finetune, self.conversations, self.mix, self.lesson
+        if finetune is None or conversations is None or mix is None:
+            return None
+        return identities.finetune_identity(
+            finetune.training,
+            finetune.objective,
+            train=self.pretrained_identity,
+            conversations=conversations.identity,
+            logits=lesson.identity if lesson else None,
+            steps=mix.steps,
+            sequences=mix.conversations,
+            text_sequences=mix.text,
+        )
+
+    @cached_property
     def finetune(self) -> Stage | None:
         """The stage that fine-tunes the student."""
         recipe, conversations, mix, lesson = self.recipe, self.conversations, self.mix, self.lesson
-        if recipe.finetune is None or conversations is None or mix is None:
+        identity = self.finetune_identity
+        if recipe.finetune is None or conversations is None or mix is None or identity is None:
             return None
         train, tokens = _job(self.run.train), self.run.output(self.run.tokenize.directory)
         text_from = min(train.first_sample + train.steps * train.training.batch.global_, self.run.train_sequences)
@@ -153,16 +165,7 @@ class AfterTraining:
         directory = self.directory(FINETUNE)
         job = TrainJob.model_construct(
             kind="finetune",
-            identity=identities.finetune_identity(
-                recipe.finetune.training,
-                recipe.finetune.objective,
-                train=self.pretrained_identity,
-                conversations=conversations.identity,
-                logits=lesson.identity if lesson else None,
-                steps=mix.steps,
-                sequences=mix.conversations,
-                text_sequences=mix.text,
-            ),
+            identity=identity,
             place="finetune.training",
             title=f"fine-tune {self.label}",
             architecture=train.architecture,

@@ -238,7 +238,7 @@ class _Builder:
 
     @property
     def hash(self) -> str:
-        return identities.run_hash(self.train_identity, self.recipe, self.after.contents)
+        return identities.run_hash(self.train_identity, self.after.finetune_identity)
 
     @property
     def directory(self) -> str:

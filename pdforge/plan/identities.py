@@ -21,7 +21,6 @@ from pdforge.recipe.models import (
     Export,
     LearningRateConstant,
     Objective,
-    Recipe,
     ScheduledTemperature,
     Training,
     Truncation,
@@ -268,14 +267,13 @@ def evaluate_identity(evaluate: Evaluate, *, student: str, export: str | None, i
     )
 
 
-def run_hash(train: str, recipe: Recipe, contents: Sequence[str] = ()) -> str:
-    """Of a run: the student's identity, which holds those of all stages before it, its fine-tuning, and pdforge's own
-    version. `contents` names the files and the teacher of fine-tuning. In what forms the student is exported, and what
-    is measured of it, may be decided when it is trained.
+def run_hash(train: str, finetune: str | None) -> str:
+    """Of a run: the student's identity, which holds those of all stages before it, that of its fine-tuning, and
+    pdforge's own version. In what forms the student is exported, and what is measured of it, may be decided when it is
+    trained.
     """
-    after = recipe.model_dump(mode="json", by_alias=True, include={"finetune"}, exclude_none=True)
-    named = {"contents": list(contents)} if contents else {}
-    return identity({"run": train, "pdforge": __version__, **after, **named})
+    after = {} if finetune is None else {"finetune": finetune}
+    return identity({"run": train, "pdforge": __version__, **after})
 
 
 def _stage(kind: str, *, needs: list[str], **parts: Any) -> str:

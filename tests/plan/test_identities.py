@@ -221,6 +221,29 @@ def test_what_becomes_of_the_student_changes_no_stage_before_it(plans: MakePlans
     assert (before.hash != other.hash) == named
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "counts"),
+    [
+        ("optimizer.learning_rate", "1.0e-3", True),
+        ("batch.global", "2", True),
+        ("seed", "1", True),
+        ("epochs", "3", True),  # of fewer conversations
+        ("batch.micro", "1", False),
+        ("parallelism.data_shard", "1", False),
+        ("checkpoint.every", "7", False),
+        ("activation_checkpointing", "full", False),
+        ("loss_chunks", "4", False),
+        ("log_every", "1", False),
+    ],
+)
+def test_of_a_fine_tuning_what_changes_its_result_names_the_run(
+    plans: MakePlans, field: str, value: str, counts: bool
+) -> None:
+    [before], [after] = plans(FINETUNE), plans(FINETUNE, f"finetune.training.{field}={value}")
+    assert (before.hash != after.hash) == counts
+    assert before.training.identity == after.training.identity
+
+
 def test_a_live_teacher_counts_without_a_logit_store(plans: MakePlans) -> None:
     live = "teacher.logits={mode: live}"
     [stored], [before] = plans(), plans(live)

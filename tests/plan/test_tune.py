@@ -26,8 +26,8 @@ def gpus(memory: str, nodes: int = 1, a_node: int = 8, gpu: str = "H100") -> Pro
     return Profile(name="gpus", device="cuda", gpu=gpu, gpu_memory=memory, nodes=nodes, processes_per_node=a_node)  # type: ignore[arg-type]
 
 
-def planned(recipe: str, variant: str, profile: Profile, *overrides: str) -> Plan:
-    loaded = load_recipes(recipe, variants=[variant], overrides=overrides)
+def planned(recipe: str, variant: str | None, profile: Profile, *overrides: str) -> Plan:
+    loaded = load_recipes(recipe, variants=[variant] if variant else [], overrides=overrides)
     [plan] = make_plans(loaded, profile, Path("/none"), fingerprint_of=written_fingerprint)
     return plan
 
@@ -74,6 +74,18 @@ def test_where_nothing_fits_the_nearest_is_named() -> None:
     assert found.best == ()
     assert found.nearest is not None
     assert 4e9 < found.nearest.memory.total < found.asked.memory.total
+
+
+def test_a_fine_tuning_is_searched_without_another_run() -> None:
+    profile = gpus("80GB", a_node=2)
+    plan = planned("quickstart_full", None, profile)
+    stage = plan.stage("finetune")
+    assert stage is not None
+    assert isinstance(stage.job, TrainJob)
+    changed = [each for each in tune(stage.job, plan.recipe, profile, RATE).best if each.words]
+    assert changed
+    for each in changed:
+        assert planned("quickstart_full", None, profile, *each.words).hash == plan.hash
 
 
 def test_what_is_unknown_is_asked_for() -> None:
