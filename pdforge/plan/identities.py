@@ -82,7 +82,7 @@ def teacher_identity(
         "pretrain-teacher",
         needs=[tokens, *([logits] if logits else [])],
         architecture=_shape(architecture),
-        training=_result(training),
+        training=resulting(training),
         steps=steps,
         **stored,
         **distilled,
@@ -159,7 +159,7 @@ def train_identity(
         "train",
         needs=[tokens, *([logits] if logits else [])],
         architecture=_shape(architecture),
-        training=_result(training),
+        training=resulting(training),
         objective=None if is_zero(objective.alpha) else objective.model_dump(mode="json", exclude_none=True),
         steps=steps,
         **cut,
@@ -243,7 +243,7 @@ def finetune_identity(
     return _stage(
         "finetune",
         needs=[train, conversations, *([logits] if logits else [])],
-        training=_result(training),
+        training=resulting(training),
         steps=steps,
         sequences=sequences,
         text_sequences=text_sequences,
@@ -290,5 +290,6 @@ def _shape(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def _result(training: Training) -> dict[str, Any]:
+def resulting(training: Training) -> dict[str, Any]:
+    """The fields of a training that its result depends on."""
     return training.model_dump(mode="json", by_alias=True, exclude=_HOW_NOT_WHAT)  # type: ignore[arg-type]

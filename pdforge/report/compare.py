@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -145,17 +146,17 @@ class Comparison:
     def baseline(self, group: Group) -> Group | None:
         """What a group is compared with; None: nothing, or it is the baseline itself.
 
-        Unless one is chosen: the first with α = 0 of its recipe and size; where its recipe has none, of its size and
-        number of tokens of the same data, since a study may be spelled in several recipes.
+        Unless one is chosen: the first with α = 0 of its recipe, size and data, of as many tokens if there is one.
+        Where its recipe has none, of its size, data and number of tokens, since a study may have several recipes.
         """
         if self.chosen is not None:
             found = [g for g in self.groups if self.chosen in (g.name, *(run.name for run in g.runs))]
         else:
-            one = group.first
-            alike = [g for g in self.groups if g.first.is_baseline and g.first.parameters == one.parameters]
-            found = [g for g in alike if g.first.recipe == one.recipe]
-            if not found and one.data is not None:
-                found = [g for g in alike if (g.first.data, g.first.tokens) == (one.data, one.tokens)]
+            one, kind = group.first, attrgetter("is_baseline", "parameters", "data")
+            alike = [g for g in self.groups if kind(g.first) == (True, one.parameters, one.data)]
+            as_many = [g for g in alike if g.first.tokens == one.tokens]
+            mine = [[g for g in some if g.first.recipe == one.recipe] for some in (as_many, alike)]
+            found = mine[0] or mine[1] or (as_many if one.data is not None else [])
         return found[0] if found and found[0].name != group.name else None
 
     def noise(self, group: Group, metric: str) -> Noise | None:

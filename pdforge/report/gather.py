@@ -15,6 +15,7 @@ from pdforge.launch.status import StageStatus, stage_statuses
 from pdforge.layout import AttemptDirectory, StageDirectory
 from pdforge.plan.curves import curves
 from pdforge.plan.estimate import flops_per_token
+from pdforge.plan.identities import resulting
 from pdforge.plan.jobs import CaptureJob, EvaluateJob, TrainJob
 from pdforge.plan.model import Plan, Stage, merged_stages
 from pdforge.recipe.models import Architecture
@@ -28,7 +29,8 @@ _POINTS = 200
 """Of a curve of losses, at most about as many."""
 
 _SEED = re.compile(r"(^|-)seed-\d+$")
-_WHERE_AND_HOW = {"identity", "kin", "title", "output", "processes", "device", "seed"}
+_NO_RESULT = {"identity", "kin", "title", "output", "processes", "device", "evaluated", "extends", "training"}
+"""Fields of a student's job that its result does not depend on; of `training` a part counts."""
 
 
 def gather(plans: Sequence[Plan], root: Path) -> Results:
@@ -38,44 +40,53 @@ def gather(plans: Sequence[Plan], root: Path) -> Results:
         UsageError: a result or metrics file is damaged.
     """
     statuses = stage_statuses(merged_stages(plans), root)
-    names, groups = _names(plans), _groups(plans)
+    configurations = [_configuration(plan) for plan in plans]
+    named = zip(plans, _names(plans), _groups(plans, configurations), configurations, strict=True)
     runs = [
-        _run(plan, root, name, group, statuses[plan.training.key])
-        for plan, name, group in zip(plans, names, groups, strict=True)
+        _run(plan, root, statuses[plan.training.key], name=name, group=group, configuration=configuration)
+        for plan, name, group, configuration in named
     ]
     return Results(runs=runs, teachers=_teachers(plans, root), stores=_stores(plans, root))
 
 
 def _names(plans: Sequence[Plan]) -> list[str]:
-    """What tables call the runs: the variant; with the recipe's name where two recipes have that variant."""
+    """What tables call the runs: the variant; with the recipe's name where two recipes have that variant; the run's
+    directory where that is not enough.
+    """
     labels = [plan.label for plan in plans]
-    return [
+    named = [
         label if labels.count(label) == 1 else f"{plan.name}-{label}" for plan, label in zip(plans, labels, strict=True)
     ]
+    return [name if named.count(name) == 1 else plan.directory for plan, name in zip(plans, named, strict=True)]
 
 
-def _groups(plans: Sequence[Plan]) -> list[str]:
+def _groups(plans: Sequence[Plan], configurations: Sequence[str]) -> list[str]:
     """The name of every run's group: that of its first run, without the seed where it has several."""
-    names, keys = _names(plans), [_without_seed(plan) for plan in plans]
-    first = {key: names[keys.index(key)] for key in keys}
-    shared = {key: _SEED.sub("", name) or plans[keys.index(key)].name for key, name in first.items()}
+    names = _names(plans)
+    first = {key: names[configurations.index(key)] for key in configurations}
+    shared = {key: _SEED.sub("", name) or plans[configurations.index(key)].name for key, name in first.items()}
     return [
-        shared[key] if keys.count(key) > 1 and list(shared.values()).count(shared[key]) == 1 else first[key]
-        for key in keys
+        shared[key] if configurations.count(key) > 1 and list(shared.values()).count(shared[key]) == 1 else first[key]
+        for key in configurations
     ]
 
 
-def _without_seed(plan: Plan) -> str:
-    """Names all that decides a run's result except the seed of its student."""
-    job = plan.training.job.model_dump(mode="json", exclude=_WHERE_AND_HOW)
-    job["training"] = {key: value for key, value in job["training"].items() if key not in _WHERE_AND_HOW}
+def _configuration(plan: Plan) -> str:
+    """Names all that decides a run's results except the seed of its student."""
+    job, recipe = plan.training.job, plan.recipe
+    assert isinstance(job, TrainJob)
+    training = resulting(job.training)
+    del training["seed"]
     # a teacher that only fine-tuning learns from is not in the job
-    parts = {"finetune", "evaluate", *({"teacher"} if finetuned(plan.recipe) else set())}
-    after = plan.recipe.model_dump(mode="json", include=parts, exclude_none=True)
-    return identity({"job": job, **after})
+    parts = {"evaluate", *({"teacher"} if finetuned(recipe) else set())}
+    after = recipe.model_dump(mode="json", include=parts, exclude_none=True)
+    if recipe.finetune is not None:
+        after["finetune"] = recipe.finetune.model_dump(mode="json", exclude={"training"}, exclude_none=True)
+        after["finetune"]["training"] = resulting(recipe.finetune.training)
+    return identity({"job": job.model_dump(mode="json", exclude=_NO_RESULT), "training": training, **after})
 
 
-def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> RunResult:
+def _run(plan: Plan, root: Path, status: StageStatus, **named: str) -> RunResult:
     stage, directory = plan.training, root / plan.training.directory
     assert isinstance(stage.job, TrainJob)
     result, rows = stage_results(directory) or {}, metric_rows(directory)
@@ -85,9 +96,8 @@ def _run(plan: Plan, root: Path, name: str, group: str, status: StageStatus) -> 
     finished, evaluated = _evaluated(plan, root)
     tokens = result.get("tokens", figures.tokens if figures else None)
     return RunResult(
-        name=name,
+        **named,
         recipe=plan.name,
-        group=group,
         seed=plan.recipe.training.seed,
         directory=plan.directory,
         state=status.state,

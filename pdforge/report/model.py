@@ -51,6 +51,8 @@ class RunResult(_Part):
     recipe: str
     group: str
     """Runs that differ in their seed only have one group."""
+    configuration: str | None = None
+    """Names all that decides its results except the seed: what has another is no repetition."""
     seed: int
     directory: str
     """Relative to the storage root."""
@@ -136,20 +138,35 @@ def merged(parts: Sequence[Results]) -> Results:
     """Results of several files as one report's: each run once, by its directory.
 
     Of a run in several parts the last that has a result counts. Where runs of several recipes have one name, each gets
-    its recipe's in front of it, as in a report of both.
+    its recipe's in front of it, as in a report of both; where that is not enough it has its directory's.
     """
     runs: dict[str, RunResult] = {}
     for run in (run for part in parts for run in part.runs):
         if run.directory not in runs or HELDOUT in run.metrics:
             runs[run.directory] = run
-    names = Counter(run.name for run in runs.values())
-    groups = Counter(group for _, group in {(run.recipe, run.group) for run in runs.values()})
     return Results(
-        runs=[_apart(run, name=names[run.name] > 1, group=groups[run.group] > 1) for run in runs.values()],
+        runs=_apart(list(runs.values())),
         teachers=list({one.key: one for part in parts for one in part.teachers}.values()),
         stores=list({one.identity: one for part in parts for one in part.stores}.values()),
     )
 
 
-def _apart(run: RunResult, **doubled: bool) -> RunResult:
-    return run.model_copy(update={key: f"{run.recipe}-{getattr(run, key)}" for key, is_so in doubled.items() if is_so})
+def _apart(runs: Sequence[RunResult]) -> list[RunResult]:
+    """The runs with names of their own, and groups whose runs have one configuration."""
+    of_recipes = _renamed(runs, [(f"{run.recipe}-{run.name}", f"{run.recipe}-{run.group}") for run in runs])
+    return _renamed(of_recipes, [(run.directory, f"{run.group}-{run.configuration}") for run in of_recipes])
+
+
+def _renamed(runs: Sequence[RunResult], others: Sequence[tuple[str, str]]) -> list[RunResult]:
+    """Runs with other names and groups where theirs also mean something else."""
+    names = Counter(run.name for run in runs)
+    groups = Counter(group for _, group, _ in {(run.recipe, run.group, run.configuration) for run in runs})
+    return [
+        run.model_copy(
+            update={
+                "name": name if names[run.name] > 1 else run.name,
+                "group": group if groups[run.group] > 1 else run.group,
+            }
+        )
+        for run, (name, group) in zip(runs, others, strict=True)
+    ]

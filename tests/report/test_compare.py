@@ -28,6 +28,28 @@ def test_each_recipe_and_size_has_its_own_baseline() -> None:
     assert names == {"lm": None, "big-lm": None, "pd": "lm", "big-pd": "big-lm", "other": None}
 
 
+def test_a_baseline_is_of_the_same_data_and_of_as_many_tokens_where_there_is_one() -> None:
+    comparison = Comparison(
+        results(
+            run("short-lm", 0, 3.0, data="text", tokens=500, is_baseline=True),
+            run("long-lm", 0, 2.8, data="text", is_baseline=True),
+            run("short", 0, 2.9, data="text", tokens=500),
+            run("long", 0, 2.7, data="text"),
+            run("between", 0, 2.8, data="text", tokens=700),
+            run("elsewhere", 0, 2.7, data="other text"),
+        )
+    )
+    names = {group.name: getattr(comparison.baseline(group), "name", None) for group in comparison.groups}
+    assert names == {
+        "short-lm": None,
+        "long-lm": None,
+        "short": "short-lm",
+        "long": "long-lm",
+        "between": "short-lm",
+        "elsewhere": None,
+    }
+
+
 def test_a_recipe_without_a_baseline_takes_that_of_another_of_its_size_and_tokens() -> None:
     comparison = Comparison(
         results(

@@ -27,6 +27,14 @@ def test_seeds_of_one_group_may_come_from_two_files() -> None:
     assert {one.group for one in both.runs} == {"pd"}
 
 
+def test_two_configurations_under_one_name_are_no_repetition() -> None:
+    first = [run("pd", seed, 3.0, directory=f"pd-{seed}", configuration="one") for seed in (0, 1)]
+    second = [run("pd", 0, 2.0, directory="pd-2", configuration="two")]
+    both = merged([results(*first), results(*second)]).runs
+    assert [one.name for one in both] == ["pd-0", "pd-seed-1", "pd-2"]
+    assert both[0].group == both[1].group != both[2].group
+
+
 def test_what_is_shared_is_there_once() -> None:
     store = StoreResult(identity="s", kept_count=1, kept_mass=1, positions=1, bytes=1)
     parts = [results(run("pd", seed, 3.0)).model_copy(update={"stores": [store]}) for seed in (0, 1)]

@@ -107,6 +107,19 @@ def test_results(plans: list[Plan], root: Path) -> None:
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
+def test_only_what_differs_in_its_seed_is_a_repetition(recipe: Path, root: Path) -> None:
+    def planned(*overrides: str) -> Plan:
+        [plan] = make_plans(load_recipes(str(recipe), variants=["pd"], overrides=overrides), CPU, root)
+        return plan
+
+    again = planned("training.seed=1", "training.batch.micro=1", "training.log_every=2")
+    hotter = planned("objective.temperature=3")
+    runs = gather([planned(), hotter, again], root).runs
+    assert runs[0].group == runs[2].group != runs[1].group
+    assert len({run.name for run in runs}) == 3
+    assert runs[1].name == hotter.directory
+
+
 def test_unfinished_runs_are_rows_without_a_result(plans: list[Plan], root: Path) -> None:
     assert printed(plans, root).count("not yet") == 3  # nothing has begun
     finish(root, plans[1], "train", heldout_loss=2.375, steps=23, tokens=11776, seconds=42)
