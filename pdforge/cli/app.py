@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+from typing import NoReturn
 
 from pdforge.cli import quick
-from pdforge.errors import PdforgeError
+from pdforge.errors import EnvironmentFault, PdforgeError
 
 
 def main() -> None:
@@ -33,15 +35,32 @@ def run(arguments: list[str]) -> None:
     try:
         _dispatch(arguments)
     except PdforgeError as error:
-        from pdforge.cli.render.error import print_error  # noqa: PLC0415 - only a failing command needs rich
-
-        print_error(error)
-        sys.exit(error.exit_code)
+        _fail(error)
     except BrokenPipeError:  # whoever read the output, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written: anywhere, at any time
+        _fail(_fault(error))
     except KeyboardInterrupt:  # where typer does not handle it: while the command was loaded, and in a quick one
         sys.exit(130)
+
+
+def _fail(error: PdforgeError) -> NoReturn:
+    from pdforge.cli.render.error import print_error  # noqa: PLC0415 - only a failing command needs rich
+
+    print_error(error)
+    sys.exit(error.exit_code)
+
+
+def _fault(error: OSError) -> EnvironmentFault:
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "make room there; the same command goes on where it was"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "name a place that you may read and write"
+    else:
+        remedy = ""
+    return EnvironmentFault(f"{place}{error.strerror or error}", remedy=remedy)
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -90,12 +90,13 @@ def check_sources(
 def _load(source: str, variants: Iterable[str], overrides: Iterable[str], outcome: _Outcome) -> list[LoadedRecipe]:
     if source != "-":
         return load_recipes(source, variants=list(variants), overrides=list(overrides))
+    given = sys.stdin.buffer.read(LARGEST_FILE + 1)
+    if len(given) > LARGEST_FILE:
+        raise UsageError("stdin is larger than 256 kB", remedy="a recipe is a short YAML file")
     try:
-        text = sys.stdin.buffer.read(LARGEST_FILE + 1).decode("utf-8-sig")
+        text = given.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin is not UTF-8 text (byte {error.start})") from error
-    if len(text) > LARGEST_FILE:
-        raise UsageError("stdin is larger than 256 kB", remedy="a recipe is a short YAML file")
     outcome.sources[STDIN] = text
     return load_document(read_text(text, STDIN), Path(), variants=list(variants), overrides=list(overrides))
 
@@ -111,8 +112,7 @@ def _expand(sources: Iterable[str]) -> list[str]:
         path = Path(source)
         is_glob = any(character in source for character in "*?[") and not path.exists()
         if is_glob or path.is_dir():
-            anchor = Path(path.anchor)
-            found = anchor.glob(str(path.relative_to(anchor))) if is_glob else path.rglob("*.y*ml")
+            found = _matches(path) if is_glob else path.rglob("*.y*ml")
             recipes = sorted(str(file) for file in found if file.suffix in (".yaml", ".yml") and not is_part(file))
             if not recipes:
                 raise UsageError(f"no recipes in {source}", remedy="recipes end in .yaml")
@@ -120,6 +120,16 @@ def _expand(sources: Iterable[str]) -> list[str]:
         else:
             files.append(source)
     return list(dict.fromkeys(files))
+
+
+def _matches(pattern: Path) -> list[Path]:
+    anchor = Path(pattern.anchor)
+    try:
+        return list(anchor.glob(str(pattern.relative_to(anchor))))
+    except ValueError as error:
+        raise UsageError(
+            f"{pattern} is no pattern of file names: {error}", remedy="`**` is a whole folder name"
+        ) from error
 
 
 def _wanted(code: str, select: Iterable[str], ignore: Iterable[str]) -> bool:

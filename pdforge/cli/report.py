@@ -198,4 +198,6 @@ def _draw(results: Results, folder: Path) -> tuple[list[Path], str]:
         files = draw_curves(results, folder)
     except ImportError:
         return [], "matplotlib is not installed (pip install matplotlib)"
+    except OSError as error:  # who only reads another's runs still gets the tables
+        return [], f"{error.filename or folder}: {error.strerror}"
     return files, "" if files else "no run has logged a step yet"

@@ -79,6 +79,11 @@ def submit_command(
         _confirm(f"No recipe is named; the plan that was saved last is {targets[0]}.", yes=yes or dry_run)
     saved = find_saved(targets[0]) if len(targets) == 1 else None
     if saved:
+        if variant or overrides:
+            raise UsageError(
+                f"{targets[0]} is a saved plan: what it runs was reviewed, and --variant and --set would change it",
+                remedy="plan again with them: `pdforge plan RECIPE --out DIR`",
+            )
         elsewhere = profile_root(cluster) if cluster and cluster != saved.cluster else None
         storage = storage_root(root, elsewhere) if root or elsewhere else Path(saved.root)
         plans = _reviewed(saved, cluster, processes, storage, yes=yes or dry_run)
@@ -125,15 +130,14 @@ def _reviewed(saved: SavedPlan, cluster: str | None, processes: int | None, root
 
     if lines := drift(saved, plan_now(Path(saved.root), saved.cluster, saved.processes)):
         raise UsageError("what was planned has changed since:\n  " + "\n  ".join(lines), remedy="plan and review again")
-    if (cluster or saved.cluster, processes or saved.processes) == (saved.cluster, saved.processes):
-        return saved.plans
-    plans = plan_now(root, cluster or saved.cluster, processes or (None if cluster else saved.processes))
     moved = [f"root: {saved.root} → {root}"] if str(root) != saved.root else []
-    _confirm(
-        f"Planned for {saved.cluster}; for {cluster or saved.cluster} it differs:\n  "
-        + "\n  ".join([*moved, *drift(saved, plans)]),
-        yes=yes,
-    )
+    if (cluster or saved.cluster, processes or saved.processes, moved) == (saved.cluster, saved.processes, []):
+        return saved.plans
+    target = cluster or saved.cluster
+    plans = plan_now(root, target, processes or (None if cluster else saved.processes))
+    asked = f"for {target}" if target != saved.cluster else "as it is asked for now"
+    lines = [*moved, *drift(saved, plans)]
+    _confirm(f"Planned for {saved.cluster}; {asked} it differs:\n  " + "\n  ".join(lines), yes=yes)
     return plans
 
 

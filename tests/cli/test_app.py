@@ -109,6 +109,17 @@ def test_output_that_cannot_be_written_is_no_success() -> None:
         command = [sys.executable, "-m", "pdforge", "recipes"]
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["compile quickstart --out", "plan quickstart --out", "new"])
+def test_a_place_that_cannot_be_written_is_named(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = pdforge(*command.split(), "file/below", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "file/below" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", ["show pd_star", "validate recipes --format text", "validate recipes"])

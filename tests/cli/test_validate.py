@@ -95,6 +95,8 @@ def test_stdin_has_lines_too() -> None:
     assert done.returncode == 1
     assert "--> <stdin>:16:23" in done.stdout
     assert "16 |   truncation: {top_p: 1.2, top_k: 50}" in done.stdout
+    large = "# " + "€" * 100_000  # in characters it is not
+    assert "larger than 256 kB" in pdforge("validate", "-", stdin=SOUND + large).stderr
     done = pdforge("validate", "-", stdin=b"recipe: \xff")
     assert done.returncode == 2
     assert "not UTF-8" in done.stderr
@@ -130,3 +132,9 @@ def test_a_terminal_without_greek_letters(here: Path) -> None:
     done = pdforge("validate", "hot.yaml", cwd=here, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert "? is 9" in done.stdout
+
+
+def test_a_pattern_that_is_none_is_said(here: Path) -> None:
+    done = pdforge("validate", "rec**", cwd=here)
+    assert done.returncode == 2
+    assert "rec** is no pattern of file names" in done.stderr

@@ -41,6 +41,21 @@ def test_a_saved_plan_is_submitted_as_it_is(folder):
     assert done.stdout == pdforge("submit", "recipe.yaml", "--cluster", "two", "--dry-run", folder=folder).stdout
 
 
+def test_a_saved_plan_below_another_root_is_planned_for_it(folder):
+    done = pdforge("submit", "reviewed", "--root", "elsewhere", "--dry-run", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert f"root: {folder}/runs → {folder}/elsewhere" in done.stderr
+    assert f"{folder}/runs" not in done.stdout
+    assert done.stdout.count("#!/bin/bash") == 5
+
+
+@pytest.mark.parametrize("option", [("--set", "training.steps=20"), ("--variant", "pd")])
+def test_a_saved_plan_takes_no_other_science(folder, option):
+    done = pdforge("submit", "reviewed", *option, "--dry-run", folder=folder)
+    assert done.returncode == 2
+    assert "reviewed is a saved plan" in done.stderr
+
+
 def test_drift_of_recipe_profile_and_code_is_refused_with_the_difference(folder):
     recipe, profiles, saved = folder / "recipe.yaml", folder / "clusters.yaml", folder / "reviewed" / PLAN_FILE
     for file, old, new, shown in (
