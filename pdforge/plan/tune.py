@@ -219,11 +219,13 @@ class _Search:
         )
 
 
-def replaced(part: BaseModel, place: Sequence[str], value: object) -> Any:
+def replaced(part: BaseModel | tuple[Any, ...], place: Sequence[str], value: object) -> Any:
     """The part of a recipe with another value at that place below it."""
     if not place:
         return value
     name, *below = place
+    if isinstance(part, tuple):
+        return tuple(replaced(each, below, value) if str(at) == name else each for at, each in enumerate(part))
     return part.model_copy(update={name: replaced(getattr(part, name), below, value)})
 
 

@@ -17,8 +17,14 @@ from pdforge.recipe.units import check_name
 def merge(base: Node, over: Node, path: FieldPath = ()) -> Node:
     """`over` laid on `base`: mappings merge, everything else replaces.
 
-    A mapping that names another kind replaces too: the keys of the old kind mean nothing to the new one.
+    A mapping that names another kind replaces too: the keys of the old kind mean nothing to the new one. A mapping
+    whose keys are numbers of a list's items changes those: `teachers.1.weight`.
     """
+    if isinstance(base, Sequence) and isinstance(over, Mapping) and _numbers(over, base):
+        items = list(base.items)
+        for key, entry in over.entries.items():
+            items[int(key)] = merge(items[int(key)], entry.node, (*path, int(key)))
+        return Sequence(tuple(items), base.place)
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)) or _other_kind(base, over, path):
         return over
     entries = dict(base.entries)
@@ -26,6 +32,10 @@ def merge(base: Node, over: Node, path: FieldPath = ()) -> Node:
         below = entries.get(key)
         entries[key] = Entry(entry.key, merge(below.node, entry.node, (*path, key)) if below else entry.node)
     return Mapping(entries, over.place)
+
+
+def _numbers(over: Mapping, base: Sequence) -> bool:
+    return bool(over.entries) and all(key.isdecimal() and int(key) < len(base.items) for key in over.entries)
 
 
 def _other_kind(base: Mapping, over: Mapping, path: FieldPath) -> bool:

@@ -136,10 +136,14 @@ def site(location: tuple[str | int, ...], root: type[Model] = Recipe) -> Site:
 
 def default_tag(path: FieldPath, discriminator: str) -> str | None:
     """The value that `discriminator` has at `path` when it is not written."""
-    models: tuple[type[Model], ...] = ROOT.models
+    models, item = ROOT.models, None
     for part in path:
-        infos = [fields(model)[str(part)] for model in models if str(part) in fields(model)]
-        models = tuple(model for info in infos for model in field_shape(info).models)
+        if isinstance(part, int):
+            shapes = [shape_of(item)]
+        else:
+            shapes = [field_shape(fields(model)[part]) for model in models if part in fields(model)]
+        models = tuple(model for shape in shapes for model in shape.models)
+        item = next((shape.item for shape in shapes if shape.item), None)
     for model in models:
         info = fields(model).get(discriminator)
         if info is not None and not info.is_required():

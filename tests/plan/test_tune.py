@@ -22,6 +22,23 @@ from pdforge.recipe.load import load_recipes
 RATE = Rate(350e12, "assumed", 1.6, 0.0)
 
 
+SEVERAL = """\
+recipe: several
+extends: quickstart
+variants: null
+teacher: null
+teachers:
+  - weight: 0.5
+    model: {kind: pretrain, architecture: {family: llama3, hidden: 128, ffn: 256, layers: 2, heads: 4},
+            training: {batch: {global: 16, micro: 8}, steps: 20}}
+    truncation: {kind: topp_topk, top_p: 0.95, top_k: 50}
+  - weight: 0.5
+    model: {kind: pretrain, architecture: {family: llama3, hidden: 128, ffn: 256, layers: 4, heads: 4},
+            training: {batch: {global: 16, micro: 8}, steps: 20}}
+    truncation: {kind: topp_topk, top_p: 0.95, top_k: 50}
+"""
+
+
 def gpus(memory: str, nodes: int = 1, a_node: int = 8, gpu: str = "H100") -> Profile:
     return Profile(name="gpus", device="cuda", gpu=gpu, gpu_memory=memory, nodes=nodes, processes_per_node=a_node)  # type: ignore[arg-type]
 
@@ -86,6 +103,20 @@ def test_a_fine_tuning_is_searched_without_another_run() -> None:
     assert changed
     for each in changed:
         assert planned("quickstart_full", None, profile, *each.words).hash == plan.hash
+
+
+def test_a_teacher_of_several_is_searched_too(tmp_path: Path) -> None:
+    """`--set teachers.0.model.training.…` is what its proposals say."""
+    recipe = tmp_path / "several.yaml"
+    recipe.write_text(SEVERAL)
+    profile = gpus("80GB", a_node=2)
+    plan = planned(str(recipe), None, profile)
+    [*_, stage] = [stage for stage in plan.stages if stage.kind == "pretrain-teacher"]
+    assert isinstance(stage.job, TrainJob)
+    assert stage.job.place == "teachers.1.model.training"
+    changed = [each for each in tune(stage.job, plan.recipe, profile, RATE).best if each.words]
+    assert changed
+    assert planned(str(recipe), None, profile, *changed[0].words).hash == plan.hash
 
 
 def test_what_is_unknown_is_asked_for() -> None:

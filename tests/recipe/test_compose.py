@@ -142,6 +142,20 @@ def test_set_wins_over_the_variant_and_is_a_place_of_its_own() -> None:
     assert "did you mean temperature" in found.help
 
 
+def test_an_item_of_a_list_has_its_number() -> None:
+    changes = ["teachers.0.weight=0.7", "teachers.1.weight=0.3", "teachers.0.truncation.top_k=20"]
+    [loaded] = load_recipes("beyond/two_teachers", variants=["of-both"], overrides=changes)
+    first, second = loaded.recipe.teachers
+    assert (first.weight, second.weight) == (0.7, 0.3)
+    assert first.truncation.model_dump() == {"kind": "topp_topk", "top_p": 0.95, "top_k": 20}
+    drawn = ["objective.temperature=1", "teachers.1.truncation={kind: sample, draws: 50}"]
+    [loaded] = load_recipes("beyond/two_teachers", variants=["of-both"], overrides=drawn)
+    assert loaded.recipe.teachers[1].truncation.kind == "sample"
+    with pytest.raises(RecipeError) as raised:
+        load_recipes("beyond/two_teachers", variants=["of-both"], overrides=["teachers.2.weight=1"])
+    assert "must be a list" in raised.value.diagnostics[0].message
+
+
 def test_the_value_of_set_is_yaml() -> None:
     (loaded,) = load(SOUND, overrides=["training.optimizer={betas: [0.1, 0.2]}", "description='a=b'", "data.seed=1k"])
     assert loaded.recipe.training.optimizer.betas == (0.1, 0.2)
