@@ -11,7 +11,7 @@ from pathlib import Path
 from pdforge.cli.render.plain import plural
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.errors import ExitCode, RecipeError, UsageError
-from pdforge.recipe.gallery import is_part
+from pdforge.recipe.gallery import is_recipe
 from pdforge.recipe.load import LoadedRecipe, load_document, load_recipes
 from pdforge.recipe.reader import LARGEST_FILE, read_text
 
@@ -113,7 +113,7 @@ def _expand(sources: Iterable[str]) -> list[str]:
         is_glob = any(character in source for character in "*?[") and not path.exists()
         if is_glob or path.is_dir():
             found = _matches(path) if is_glob else path.rglob("*.y*ml")
-            recipes = sorted(str(file) for file in found if file.suffix in (".yaml", ".yml") and not is_part(file))
+            recipes = sorted(str(file) for file in found if is_recipe(file))
             if not recipes:
                 raise UsageError(f"no recipes in {source}", remedy="recipes end in .yaml")
             files += recipes

@@ -27,6 +27,7 @@ from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
 from pdforge.recipe.models import Corpus
 from pdforge.store.corpus_files import fingerprint
+from pdforge.text import closest
 
 if TYPE_CHECKING:
     from pdforge.launch.deep import Looked
@@ -94,6 +95,13 @@ def plan_recipes(
     planned = [
         plan(recipe, variants, overrides, storage, profile, lenient=len(recipes) > 1, deep=deep) for recipe in recipes
     ]
+    known = [made.variant for each in planned for made in each.plans if made.variant]
+    if unknown := [name for name in variants if name not in known]:
+        close = closest(unknown[0], known)
+        raise UsageError(
+            f"no variant {unknown[0]!r} in any of the recipes",
+            remedy=f"did you mean {close}?" if close else f"there are {', '.join(dict.fromkeys(known))}",
+        )
     refused = any(each.page.unread or each.refused for each in planned)
     if out and not refused:
         _save(planned[0].plans, out, SavedFrom(recipes[0], variants, overrides, cluster, processes, storage))

@@ -77,7 +77,8 @@ def _accepted(batch: Batch, ranks: int, processes: int) -> str:
         share = batch.global_ // ranks
         ways.append(f"micro {', '.join(str(n) for n in range(1, min(share, 64) + 1) if share % n == 0)}")
     model = processes // ranks
-    counts = [n * model for n in range(1, ranks) if batch.global_ % (batch.micro * n) == 0]
+    most = min(ranks, batch.global_ // batch.micro + 1)
+    counts = [n * model for n in range(1, most) if batch.global_ % (batch.micro * n) == 0]
     if counts:
         ways.append(f"--processes {', '.join(map(str, counts[-4:]))}")
     return "; or ".join(ways)

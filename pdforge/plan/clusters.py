@@ -10,19 +10,19 @@ from pydantic import ValidationError
 from pdforge.diagnostics import Diagnostic, Severity
 from pdforge.errors import RecipeError, UsageError
 from pdforge.plan.profile import Profile, local_profile, slurm_profile
+from pdforge.recipe.gallery import CLUSTERS
 from pdforge.recipe.reader import read_file
 from pdforge.recipe.tree import Mapping, Scalar, plain
 from pdforge.text import closest
 
-FILE = "clusters.yaml"
 BUILT_IN = "built in"
 
 
 def cluster_files() -> list[Path]:
     """The files that hold profiles, the one that counts first: the user's, then that of the repository around here."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pdforge" / FILE
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pdforge" / CLUSTERS
     here = Path.cwd()
-    above = next((folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    above = next((folder / CLUSTERS for folder in (here, *here.parents) if (folder / CLUSTERS).is_file()), None)
     return [file for file in (home, above) if file is not None and file.is_file()]
 
 

@@ -25,13 +25,17 @@ def gallery_directory() -> Path:
 def gallery_names() -> list[str]:
     """Names of the gallery's recipes, as commands take them: `pd_star`, `folder/name`."""
     directory = gallery_directory()
-    files = (path for path in directory.rglob("*.yaml") if not is_part(path))
+    files = (path for path in directory.rglob("*.yaml") if is_recipe(path))
     return sorted(path.relative_to(directory).with_suffix("").as_posix() for path in files)
 
 
-def is_part(path: Path) -> bool:
-    """Whether a file is by its name (`_base.yaml`) a part for `extends`, and no recipe of its own."""
-    return path.name.startswith("_")
+CLUSTERS = "clusters.yaml"
+"""Name of a file of cluster profiles, which may lie among recipes."""
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a file may be a recipe by its name: no part for `extends` (`_base.yaml`), and no cluster profiles."""
+    return path.suffix in (".yaml", ".yml") and not path.name.startswith("_") and path.name != CLUSTERS
 
 
 def find_recipe(source: str) -> Path:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.errors import RecipeError
 from pdforge.recipe.schema import COMPOSITION, DISCRIMINATORS
-from pdforge.recipe.tree import FIELD, Entry, Mapping, Node, Scalar, Sequence, nested
+from pdforge.recipe.tree import FIELD, Entry, Mapping, Node, Scalar, Sequence, leaves, nested, plain
 from pdforge.recipe.units import check_name
 
 MOST_RUNS = 250
@@ -48,9 +48,21 @@ def split_sweep(root: Mapping) -> tuple[Mapping, list[list[Change]]]:
         axes.append(_paired(node.entries["paired"]))
     if "seeds" in node.entries:
         axes.append(_seeds(node.entries["seeds"]))
+    for axis in axes:
+        _require_different(axis)
     if prod(map(len, axes)) > MOST_RUNS:
         raise _error(f"the sweep makes {prod(map(len, axes))} runs; at most {MOST_RUNS}", entry.key, "split it")
     return body, [list(changes) for changes in product(*axes)] if axes else []
+
+
+def _require_different(axis: list[Change]) -> None:
+    """Refuse one value in two spellings, 1 and 1.0: it would make one run twice."""
+    values = [plain(change.tree) for change in axis]
+    for at, value in enumerate(values):
+        first = values.index(value)
+        if first != at:
+            _, place = next(leaves(axis[at].tree), ((), axis[at].tree.place))
+            raise _error(f"{axis[first].name} and {axis[at].name} of the sweep are the same", place, "leave one out")
 
 
 def named_runs(variants: dict[str, Mapping], sweep: list[list[Change]], place: Place) -> dict[str, list[Mapping]]:

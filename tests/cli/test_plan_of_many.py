@@ -17,6 +17,7 @@ from pdforge.cli.render.plan_groups import spans
 from pdforge.launch.deep import Looked
 from pdforge.plan.page import PlanPage
 from pdforge.plan.profile import Profile
+from tests.cli.pdforge_process import pdforge
 
 LOCAL = Profile(name="local", device="cpu", processes_per_node=2)
 H100 = Profile(name="h100", executor="slurm", device="cuda", nodes=8, processes_per_node=8, gpu="H100")
@@ -102,3 +103,10 @@ def test_what_the_deep_check_found_is_part_of_every_form(tmp_path: Path) -> None
 def test_spans() -> None:
     assert spans([6, 1, 3, 4, 5]) == "1, 3–6"
     assert spans([2]) == "2"
+
+
+def test_a_variant_that_no_recipe_has_is_refused() -> None:
+    done = pdforge("plan", "vanilla", "pd_star", "-v", "pd", "-v", "1.9")
+    assert done.returncode == 2
+    assert "no variant '1.9' in any of the recipes" in done.stderr
+    assert "1.9b" in done.stderr

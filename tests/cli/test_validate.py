@@ -138,3 +138,11 @@ def test_a_pattern_that_is_none_is_said(here: Path) -> None:
     done = pdforge("validate", "rec**", cwd=here)
     assert done.returncode == 2
     assert "rec** is no pattern of file names" in done.stderr
+
+
+def test_cluster_profiles_among_recipes_are_none(tmp_path: Path) -> None:
+    (tmp_path / "sound.yaml").write_text(SOUND)
+    (tmp_path / "clusters.yaml").write_text("mine: {executor: slurm}\n")
+    done = pdforge("validate", str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    assert "1 sound recipe" in done.stdout

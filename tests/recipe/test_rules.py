@@ -99,6 +99,14 @@ BROKEN = {
             "batch: {global: 16, micro: ¦8}\n  parallelism: {pipeline: 2, pipeline_microbatch: 3}",
         ),
     ),
+    "pipeline not fed": (
+        "PD125",
+        "micro 2 is less than 4: 1 at once through 4 pipeline stages (1f1b)",
+        (
+            END + "  batch: {global: 16, micro: 8}",
+            "batch: {global: 16, micro: ¦2}\n  parallelism: {pipeline: 4}",
+        ),
+    ),
     "teacher without an objective": (
         "PD130",
         "there is a teacher, and no objective",

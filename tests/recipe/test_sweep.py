@@ -89,7 +89,12 @@ MALFORMED = [
     ("{seeds: 0}", "seeds must be a number", "seeds: 3"),
     ("{seeds: true}", "seeds must be a number", "seeds: 3"),
     ("{seeds: []}", "seeds must be a number", "seeds: 3"),
-    ("{seeds: [1, 1]}", "two runs of the sweep are named seed-1", "paired"),
+    ("{seeds: [1, 1]}", "seed-1 and seed-1 of the sweep are the same", "leave one out"),
+    (
+        "{grid: {objective.loss: [{kind: jsd, beta: 0.3}, {kind: jsd, beta: 0.4}]}}",
+        "two runs of the sweep are named loss-jsd",
+        "paired",
+    ),
     ("{seeds: 40, grid: {training.log_every: [" + ", ".join(map(str, range(1, 40))) + "]}}", "1560 runs", "split"),
     (f"{{paired: [{{{FIELDS}: 1, description: {'x' * 70}}}]}}", "at most 64", "paired"),
 ]
@@ -101,6 +106,12 @@ def test_what_is_not_well_formed_is_refused(sweep: str, message: str, helping: s
     assert (found.code, found.place.line) == ("PD009", 26)
     assert message in found.message
     assert helping in found.help
+
+
+def test_one_value_in_two_spellings_is_refused_at_the_second() -> None:
+    (found,) = findings(SOUND + "sweep:\n  grid: {objective.temperature: [1, 2, 1.0]}\n")
+    assert found.message == "temperature-1 and temperature-1.0 of the sweep are the same"
+    assert found.place.column == len("  grid: {objective.temperature: [1, 2, 1")
 
 
 def test_no_sweep_is_one_run() -> None:

@@ -78,18 +78,20 @@ def context_divides_sequence(recipe: Recipe) -> Iterator[Finding]:
 @rule("PD125", Severity.ERROR, "micro batch does not suit the pipeline")
 def pipeline_fed(recipe: Recipe) -> Iterator[Finding]:
     """A micro batch passes through the pipeline as micro-batches of `pipeline_microbatch` sequences: it must divide
-    into them, and `interleaved_1f1b` takes them in rounds of one for every device."""
+    into them, and hold one for every device; `interleaved_1f1b` takes them in rounds of one for every device."""
     for path, training, *_ in trainings(recipe):
         spread, micro = training.parallelism, training.batch.micro
-        size = spread.pipeline_microbatch
-        unit = size * (spread.pipeline if spread.pipeline_schedule == "interleaved_1f1b" else 1)
-        if spread.pipeline > 1 and micro % unit:
-            yield Finding(
-                f"{path}.batch.micro",
-                f"micro {micro} is no multiple of {unit}: {size} at once through {spread.pipeline} pipeline stages "
-                f"({spread.pipeline_schedule})",
-                f"micro could be {unit} or {2 * unit}",
-            )
+        size, schedule = spread.pipeline_microbatch, spread.pipeline_schedule
+        round_ = size * spread.pipeline
+        unit = round_ if schedule == "interleaved_1f1b" else size
+        if spread.pipeline == 1 or (micro % unit == 0 and micro >= round_):
+            continue
+        fault = f"is no multiple of {unit}" if micro % unit else f"is less than {round_}"
+        yield Finding(
+            f"{path}.batch.micro",
+            f"micro {micro} {fault}: {size} at once through {spread.pipeline} pipeline stages ({schedule})",
+            f"micro could be {round_} or {2 * round_}",
+        )
 
 
 def _stages(spread: Parallelism) -> int:
