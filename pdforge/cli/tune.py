@@ -42,7 +42,8 @@ def tune_command(
 
     Of all settings that obey the rules and fit the GPUs' memory, those with the best estimated step time, by the
     arithmetic of `plan` (docs/plan.md). Results never change: a run has the same identity with each of them. Nothing is
-    written: apply a proposal with its `--set` words, or write them into the recipe.
+    written: apply a proposal with its `--set` words, or write them into the recipe. Where the cluster does not divide
+    the recipe's batches, the search begins with micro batches of 1.
 
     Exits with 1 where a training fits with none, or `--deep` finds something wrong.
 
@@ -54,7 +55,9 @@ def tune_command(
     with importing():
         from pdforge.cli import tuning  # noqa: PLC0415 - keeps `--help` quick
     profile = tuning.find_profile(cluster, processes)
-    asked = tuning.Asked(recipe, tuple(overrides or ()), profile, storage_root(root, profile.root), cluster, processes)
+    storage = storage_root(root, profile.root)
+    asked = tuning.Asked(recipe, tuple(overrides or ()), profile, storage, cluster, processes, root)
+    asked = tuning.plannable(asked, variant or [])
     found = tuning.tune_recipe(asked, variant or [], most=most, deep=deep)
     sys.stdout.write(tuning.to_json(found) if as_json else tuning.to_text(found, asked))
     if any(not each.tuned.best or each.faults for each in found):

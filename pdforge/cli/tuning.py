@@ -13,6 +13,7 @@ from pdforge.cli.render.plan_text import page_text
 from pdforge.cli.render.sections import Column, Row, Section, Table
 from pdforge.cli.render.text import Paint
 from pdforge.diagnostics import Severity
+from pdforge.errors import PdforgeError, UsageError
 from pdforge.layout import StageDirectory
 from pdforge.plan.advice import place_advice
 from pdforge.plan.build import make_plans
@@ -25,8 +26,9 @@ from pdforge.plan.model import Plan, Stage
 from pdforge.plan.profile import Profile
 from pdforge.plan.tune import Candidate, Tuned, tune
 from pdforge.recipe.load import LoadedRecipe, load_recipes
+from pdforge.recipe.rules.parts import trainings
 
-__all__ = ["Asked", "Found", "find_profile", "to_json", "to_text", "tune_recipe"]
+__all__ = ["Asked", "Found", "find_profile", "plannable", "to_json", "to_text", "tune_recipe"]
 
 _WIDTH = 100
 _GIB = float(1 << 30)
@@ -43,6 +45,10 @@ class Asked(NamedTuple):
     root: Path
     cluster: str
     processes: int | None
+    root_named: Path | None
+    """The root as it was asked for; None: it was not."""
+    obstacle: str = ""
+    """Why the recipe cannot be planned as it is; then `overrides` make every micro batch 1."""
 
 
 class Found(NamedTuple):
@@ -57,6 +63,27 @@ class Found(NamedTuple):
     """What the deep check says of the first proposal; empty: it was not asked for."""
     faults: tuple[str, ...]
     """What it found wrong."""
+
+
+def plannable(asked: Asked, variants: list[str]) -> Asked:
+    """The same, or where the profile does not divide the recipe's batches, from micro batches of 1 on.
+
+    Raises:
+        PdforgeError: it cannot be planned so either.
+    """
+    loaded = load_recipes(asked.recipe, variants=variants, overrides=asked.overrides)
+    try:
+        _plans(asked, loaded)
+    except UsageError as error:
+        places = dict.fromkeys(part.path for one in loaded for part in trainings(one.recipe))
+        smallest = tuple(f"{place}.batch.micro=1" for place in places)
+        other = asked._replace(overrides=(*asked.overrides, *smallest), obstacle=error.message)
+        try:
+            _plans(other, load_recipes(asked.recipe, variants=variants, overrides=other.overrides))
+        except PdforgeError:
+            raise error from None
+        return other
+    return asked
 
 
 def tune_recipe(asked: Asked, variants: list[str], *, most: int, deep: bool) -> list[Found]:
@@ -147,17 +174,23 @@ def to_text(found: Sequence[Found], asked: Asked) -> str:
     """For people."""
     profile = asked.profile
     gpu = f" of {profile.gpu}" if profile.gpu else ""
-    heading = (f"profile {profile.name}: {profile.processes} {profile.device.upper()} processes{gpu}",)
+    heading = [f"profile {profile.name}: {profile.processes} {profile.device.upper()} processes{gpu}"]
+    if asked.obstacle:
+        heading.insert(0, f"searched from micro batches of 1: {asked.obstacle}")
     sections = [section for each in found for section in _sections(each, asked)]
     if not sections:
         sections = [Section("every training is done: there is nothing to tune")]
-    return page_text(f"tune {asked.recipe}", heading, sections, Paint.of(sys.stdout), _WIDTH)
+    page = page_text(f"tune {asked.recipe}", heading, sections, Paint.of(sys.stdout), _WIDTH)
+    return page + "".join(_command(each, asked) for each in found if _changes(each, asked))
 
 
 def _sections(found: Found, asked: Asked) -> Iterator[Section]:
     tuned = found.tuned
     offered = asked.profile.memory_of_a_gpu if asked.profile.device == "cuda" else None
-    shown = [("as it is", tuned.asked), *((str(number), each) for number, each in enumerate(tuned.best, start=1))]
+    shown = [
+        ("micro 1" if asked.obstacle else "as it is", tuned.asked),
+        *((str(number), each) for number, each in enumerate(tuned.best, start=1)),
+    ]
     if tuned.nearest:
         shown.append(("nearest", tuned.nearest))
     names = ("data", "tensor", "context", "pipeline", "micro", "chunks", "recompute", "GiB", "step")
@@ -191,14 +224,14 @@ def _notes(found: Found, asked: Asked, offered: int | None) -> Iterator[str]:
     tuned = found.tuned
     yield "data: shards × replicas; recompute: activation checkpointing; GiB and seconds a step are estimates"
     if offered:
-        fits = "fits" if tuned.asked_fits else "does not fit"
-        yield f"as it is it {fits}: {tuned.asked.memory.total / _GIB:.1f} of a GPU's {offered / _GIB:.1f} GiB"
+        start, fits = "so" if asked.obstacle else "as it is", "fits" if tuned.asked_fits else "does not fit"
+        yield f"{start} it {fits}: {tuned.asked.memory.total / _GIB:.1f} of a GPU's {offered / _GIB:.1f} GiB"
     if found.source:
         yield f"products: {found.source}"
     if asked.profile.device == "cuda" and asked.profile.link_of_a_gpu is None:
         yield "bandwidth unknown: what GPUs send is not counted; say `link` and `network` in the profile"
     if tuned.best:
-        yield from _of_the_best(found, asked)
+        yield from _of_the_best(found.tuned)
     elif tuned.nearest and offered:
         lacking = tuned.nearest.memory.total - 0.95 * offered
         yield f"nothing fits: the nearest lacks {lacking / _GIB:.1f} GiB a GPU; take more GPUs, or larger ones"
@@ -211,10 +244,10 @@ def _notes(found: Found, asked: Asked, offered: int | None) -> Iterator[str]:
     yield from found.faults
 
 
-def _of_the_best(found: Found, asked: Asked) -> Iterator[str]:
-    tuned, best = found.tuned, found.tuned.best[0]
+def _of_the_best(tuned: Tuned) -> Iterator[str]:
+    best = tuned.best[0]
     if not best.words:
-        yield "✓ nothing to change: no setting that fits is estimated to be quicker by more than 2 %"
+        yield "✓ nothing to gain: no other setting that fits is estimated to be quicker by more than 2 %"
         return
     changes = [
         f"{name} {value:+.0f} %"
@@ -228,7 +261,18 @@ def _of_the_best(found: Found, asked: Asked) -> Iterator[str]:
         yield "why 1: it fits" + (f"; of the step as it is: {', '.join(changes)}" if changes else "")
     elif changes:
         yield f"why 1, in parts of the step as it is: {', '.join(changes)}"
-    words = " ".join(f"--set {shlex.quote(word)}" for word in best.words)
-    variant = f" --variant {found.variant}" if found.variant else ""
-    processes = f" --processes {asked.processes}" if asked.processes else ""
-    yield f"apply 1: pdforge plan {asked.recipe}{variant} --cluster {asked.cluster}{processes} {words}"
+
+
+def _changes(found: Found, asked: Asked) -> bool:
+    best = found.tuned.best
+    return bool(best and (best[0].words or asked.obstacle))
+
+
+def _command(found: Found, asked: Asked) -> str:
+    """What applies the first proposal, in lines that a shell takes as one."""
+    options: list[tuple[str, object]] = [("--variant", found.variant), ("--cluster", asked.cluster)]
+    options += [("--processes", asked.processes), ("--root", asked.root_named)]
+    options += [("--set", word) for word in (*asked.overrides, *found.tuned.best[0].words)]
+    parts = [f"{name} {shlex.quote(str(value))}" for name, value in options if value is not None]
+    command = " \\\n    ".join([f"pdforge plan {shlex.quote(asked.recipe)}", *parts])
+    return f"\napply 1 to {found.stage.title}:\n  {command}\n"
