@@ -6,10 +6,19 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from pdforge.cli import quick
 from pdforge.errors import EnvironmentFault, PdforgeError
+
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there; the same command goes on where it was"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a place that you may read and write"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "something else is there: name another place"),
+    errno.ENOENT: "name a place that there is",
+}
+"""By what the system says, of what no command foresaw."""
 
 
 def main() -> None:
@@ -29,6 +38,9 @@ def run(arguments: list[str]) -> None:
         SystemExit: always, with the exit code.
     """
     quick.without_plugins()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this process
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without τ and α must not be a traceback
@@ -53,14 +65,10 @@ def _fail(error: PdforgeError) -> NoReturn:
 
 
 def _fault(error: OSError) -> EnvironmentFault:
+    if error.errno == errno.ENOENT and error.filename is None:  # of `getcwd`
+        return EnvironmentFault("the current directory does not exist any more", remedy="go to one that does")
     place = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "make room there; the same command goes on where it was"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "name a place that you may read and write"
-    else:
-        remedy = ""
-    return EnvironmentFault(f"{place}{error.strerror or error}", remedy=remedy)
+    return EnvironmentFault(f"{place}{error.strerror or error}", remedy=_REMEDIES.get(error.errno or 0, ""))
 
 
 def _dispatch(arguments: list[str]) -> None:

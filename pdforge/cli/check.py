@@ -14,6 +14,7 @@ from pdforge.errors import ExitCode, RecipeError, UsageError
 from pdforge.recipe.gallery import is_recipe
 from pdforge.recipe.load import LoadedRecipe, load_document, load_recipes
 from pdforge.recipe.reader import LARGEST_FILE, read_text
+from pdforge.text import closest
 
 STDIN = "<stdin>"
 
@@ -64,8 +65,10 @@ def check_sources(
         exit_zero: errors do not count.
 
     Raises:
-        UsageError: a directory or a glob holds no recipe.
+        UsageError: a directory or a glob holds no recipe; no code begins so.
     """
+    for code in (*select, *ignore):
+        _require_known(code)
     outcome = _Outcome()
     for source in _expand(sources):
         try:
@@ -130,6 +133,15 @@ def _matches(pattern: Path) -> list[Path]:
         raise UsageError(
             f"{pattern} is no pattern of file names: {error}", remedy="`**` is a whole folder name"
         ) from error
+
+
+def _require_known(code: str) -> None:
+    from pdforge.recipe.rules import TOPICS  # noqa: PLC0415 - for these options only
+
+    if not any(topic.startswith(code) for topic in TOPICS):
+        close = closest(code, TOPICS)
+        hint = f"did you mean {close}? " if close else ""
+        raise UsageError(f"no code is or begins with {code!r}", remedy=f"{hint}`pdforge explain` lists them all")
 
 
 def _wanted(code: str, select: Iterable[str], ignore: Iterable[str]) -> bool:

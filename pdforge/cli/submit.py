@@ -20,7 +20,7 @@ from pdforge.cli.options import (
     VariantOption,
 )
 from pdforge.cli.run import RetryOption
-from pdforge.errors import UsageError
+from pdforge.errors import ExitCode, UsageError
 from pdforge.layout import PRIVATE, storage_root
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ def submit_command(
     if not targets:
         targets = [last_saved([storage, root_of([], root)])]
         _confirm(f"No recipe is named; the plan that was saved last is {targets[0]}.", yes=yes or dry_run)
-    saved = find_saved(targets[0]) if len(targets) == 1 else None
+    saved = next((found for target in targets if (found := find_saved(target))), None)
+    if saved and len(targets) > 1:
+        raise UsageError(
+            f"{' '.join(targets)}: a saved plan is submitted by itself", remedy="one command for it, one for the others"
+        )
     if saved:
         if variant or overrides:
             raise UsageError(
@@ -98,10 +102,11 @@ def submit_command(
         )
     plans = [plan.with_runs_at_once(at_once) for plan in plans]
     require_runnable(plans)
-    for each in dict.fromkeys(found for plan in plans for found in advice(plan, storage)):
-        if each.severity is Severity.ERROR:
-            raise UsageError(f"[{each.code}] {each.message}", remedy=each.help)
-        typer.echo(f"warning[{each.code}]: {each.message}\n  help: {each.help}", err=True)
+    findings = dict.fromkeys(each for plan in plans for each in advice(plan, storage))
+    for each in findings:
+        typer.echo(f"{each.severity}[{each.code}]: {each.message}\n  help: {each.help}", err=True)
+    if any(each.severity is Severity.ERROR for each in findings):
+        raise typer.Exit(ExitCode.FINDINGS)
     if any(plan.profile.executor == "slurm" for plan in plans):
         _submit_to_slurm(plans, storage, dry_run=dry_run, as_json=as_json)
         return
@@ -155,7 +160,11 @@ def _submit_to_slurm(plans: list[Plan], root: Path, *, dry_run: bool, as_json: b
     from pdforge.launch.graph import submit_graph  # noqa: PLC0415
 
     if dry_run:
-        for title, command, text in scripts(plans, root):
+        given = list(scripts(plans, root))
+        if as_json:
+            rows = [{"title": title, "command": command, "script": text} for title, command, text in given]
+            typer.echo(json.dumps(rows, indent=1))
+        for title, command, text in () if as_json else given:
             typer.echo(f"# {title}: {shlex.join(command)}\n{text}")
         return
     require_secrets(plans)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -112,13 +113,14 @@ def test_output_that_cannot_be_written_is_no_success() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["compile quickstart --out", "plan quickstart --out", "new"])
+@pytest.mark.parametrize("command", ["compile quickstart --out", "plan quickstart --out"])
 def test_a_place_that_cannot_be_written_is_named(command: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = pdforge(*command.split(), "file/below", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "file/below" in done.stderr
+    assert "help: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -127,6 +129,20 @@ def test_a_closed_pipe_is_quiet(arguments: str) -> None:
     command = f"{sys.executable} -m pdforge {arguments} | head -c 1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_closed_streams_and_a_directory_that_is_gone_are_no_traceback(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m pdforge"
+    closed = f"{program} recipes >&-; echo $? >&2; {program} validate nowhere 2>&- >&-; echo $? >&2"
+    done = subprocess.run(["bash", "-c", closed], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.split() == ["0", "2"]
+    gone = f"mkdir gone; cd gone; rmdir ../gone; {program} plan quickstart"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", gone], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "the current directory does not exist" in done.stderr
 
 
 def test_interrupting_exits_with_130() -> None:

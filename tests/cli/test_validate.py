@@ -146,3 +146,9 @@ def test_cluster_profiles_among_recipes_are_none(tmp_path: Path) -> None:
     done = pdforge("validate", str(tmp_path))
     assert done.returncode == 0, done.stdout
     assert "1 sound recipe" in done.stdout
+
+
+def test_a_code_that_is_none_selects_nothing_by_mistake() -> None:
+    done = pdforge("validate", "quickstart", "--select", "PD999")
+    assert done.returncode == 2
+    assert "no code is or begins with 'PD999'" in done.stderr

@@ -41,6 +41,19 @@ def test_a_saved_plan_is_submitted_as_it_is(folder):
     assert done.stdout == pdforge("submit", "recipe.yaml", "--cluster", "two", "--dry-run", folder=folder).stdout
 
 
+def test_a_dry_run_for_programs_is_json(folder):
+    done = pdforge("submit", "reviewed", "--dry-run", "--json", folder=folder)
+    jobs = json.loads(done.stdout)
+    assert len(jobs) == 5
+    assert all(job["command"][0] == "sbatch" and job["script"].startswith("#!/bin/bash") for job in jobs)
+
+
+def test_a_saved_plan_is_submitted_by_itself(folder):
+    done = pdforge("submit", "recipe.yaml", "reviewed", "--dry-run", folder=folder)
+    assert done.returncode == 2
+    assert "a saved plan is submitted by itself" in done.stderr
+
+
 def test_a_saved_plan_below_another_root_is_planned_for_it(folder):
     done = pdforge("submit", "reviewed", "--root", "elsewhere", "--dry-run", folder=folder)
     assert done.returncode == 0, done.stderr
@@ -121,6 +134,6 @@ def test_what_cannot_work_is_neither_saved_nor_submitted(tmp_path):
     assert "not saved" in planned.stderr
     assert not (tmp_path / "reviewed").exists()
     submitted = pdforge("submit", *asked, *more, "--dry-run", folder=tmp_path)
-    assert submitted.returncode == 2
+    assert submitted.returncode == 1
     assert "PD173" in submitted.stderr
     assert "#!/bin/bash" not in submitted.stdout
