@@ -87,8 +87,7 @@ class StageDirectory(NamedTuple):
     @property
     def whole_checkpoints(self) -> list[int]:
         """Steps of the checkpoints of a training stage that are whole, rising."""
-        folders = (path.parent for path in self.checkpoints.glob("step-*/.metadata"))
-        return sorted(int(number) for folder in folders if (number := folder.name.removeprefix("step-")).isdecimal())
+        return checkpoint_steps(self.checkpoints, whole=True)
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint of a step of a training stage."""
@@ -138,6 +137,12 @@ class StageDirectory(NamedTuple):
         if not self.attempts.is_dir():
             return []
         return [AttemptDirectory(path) for path in sorted(self.attempts.iterdir()) if path.name.isdigit()]
+
+
+def checkpoint_steps(folder: Path, *, whole: bool) -> list[int]:
+    """Steps of the checkpoints in torchtitan's folder, rising; `whole`: of those alone whose writing has ended."""
+    found = (path.parent if whole else path for path in folder.glob("step-*/.metadata" if whole else "step-*"))
+    return sorted(int(number) for path in found if (number := path.name.removeprefix("step-")).isdecimal())
 
 
 class AttemptDirectory(NamedTuple):

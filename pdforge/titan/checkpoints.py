@@ -22,6 +22,7 @@ from torchtitan.components.checkpointer.dcp import CheckpointManager
 from torchtitan.trainer import Trainer
 
 from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.layout import checkpoint_steps
 
 
 class StageCheckpoints(CheckpointManager):
@@ -50,6 +51,7 @@ class StageCheckpoints(CheckpointManager):
     def __init__(self, config: Config, **arguments: Any) -> None:
         super().__init__(config, **arguments)
         self._hold = config.hold
+        self._saving = -1
 
     def scheduled(self, step: int) -> bool:
         """Whether a checkpoint of this step is saved whatever the time."""
@@ -59,17 +61,25 @@ class StageCheckpoints(CheckpointManager):
         return self.due or curr_step in self._hold or super()._should_save(curr_step, last_step)
 
     def _purge_stale_checkpoints(self) -> None:
-        """torchtitan's, but for the steps that are held."""
+        """torchtitan's, but for the steps that are held and the one just saved. What killed saves left counts for
+        nothing, and goes with the whole ones that it is older than.
+        """
         if not self._should_purge():
             return
-        found = [(int(path.name.removeprefix("step-")), path) for path in Path(self.folder).glob("step-*")]
-        for step, path in sorted(found)[: -self.keep_latest_k]:
-            if step not in self._hold:
-                self.purge_queue.put(str(path))
+        folder = Path(self.folder)
+        kept = checkpoint_steps(folder, whole=True)[-self.keep_latest_k :]
+        for step in checkpoint_steps(folder, whole=False):
+            if kept and step < kept[0] and step not in (*self._hold, self._saving):
+                self.purge_queue.put(self._create_checkpoint_id(step))
+
+    def _find_load_step(self, folder: str = "") -> int:
+        """torchtitan's, which takes a copy (`step-500.bak`) for the checkpoint itself."""
+        return max(checkpoint_steps(Path(folder or self.folder), whole=True), default=-1)
 
     def save(self, curr_step: int, last_step: bool = False) -> bool:
         """torchtitan's."""
         if self._should_save(curr_step, last_step):
+            self._saving = curr_step
             self.before_save()
         return bool(super().save(curr_step, last_step))
 
