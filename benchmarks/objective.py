@@ -38,6 +38,7 @@ from pdforge.recipe import models as recipe
 from pdforge.store.codec import LogitBlock
 from pdforge.store.spec import LogitSpec
 from pdforge.store.tokenize import build_token_store
+from pdforge.store.tokens import TokenStore
 from pdforge.store.writer import LogitWriter
 from pdforge.titan import DistillationLoss, StoreLoader, decoder
 from pdforge.titan.loader import TEACHER
@@ -194,7 +195,7 @@ def stores(folder: Path, device: torch.device) -> tuple[str, str]:
         identity="0" * 12,
         teacher="t",
         tokens="0" * 12,
-        tokens_content="c",
+        tokens_content=TokenStore.open(tokens).manifest.content,
         tokenizer="t",
         sequence_length=LENGTH,
         vocabulary=VOCABULARY,

@@ -62,7 +62,8 @@ class LogitStore:
             if held != wanted and not (may_be_larger and held > wanted):
                 raise StoreMismatch(
                     f"{folder}: {name} is {held!r}, this run needs {wanted!r}",
-                    remedy="capture the teacher again for this recipe, or name the store that fits it",
+                    remedy="delete the store, with its stage, and capture the teacher again for this recipe, or name "
+                    "the store that fits it",
                 )
         try:
             _, ranks, digest = read_spec(folder)

@@ -34,6 +34,11 @@ class Mixture:
     def __len__(self) -> int:
         return self._total
 
+    @property
+    def content(self) -> str:
+        """Hashes of all tokens of both stores."""
+        return " and ".join(split.content for split in self._splits)
+
     def place(self, sample: int) -> tuple[TokenSplit, int]:
         """The split that a sample is of, and its index there."""
         before = sample * self._sequences // self._total

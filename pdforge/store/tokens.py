@@ -103,6 +103,11 @@ class TokenSplit:
     def __len__(self) -> int:
         return self._split.sequences
 
+    @property
+    def content(self) -> str:
+        """Hash of all tokens of the store."""
+        return self._manifest.content
+
     def get(self, index: int) -> Batch:
         """Sample `index`: tokens int32 [L+1] (inputs `[:-1]`, labels `[1:]`), and positions int32 [L] of the inputs.
 

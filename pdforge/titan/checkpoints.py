@@ -147,8 +147,14 @@ def unreadable(folder: Path, error: BaseException) -> EnvironmentFault:
     )
 
 
-def science(config: Trainer.Config) -> str:
+_LATER = ("content",)
+"""Parts of `science` that a checkpoint of an earlier version does not say."""
+
+
+def science(config: Trainer.Config, content: str) -> str:
     """What changes the numbers of a training and must not differ where one is resumed: JSON, one entry a value.
+
+    `content` is a hash of the tokens that it reads, which a store that was built again may have others of.
 
     Not in it: how often it saves, measures and logs, how it is spread over processes, paths, and `training.steps`,
     which by itself only says when to stop.
@@ -166,6 +172,7 @@ def science(config: Trainer.Config) -> str:
         },
         "dataloader": {name: getattr(config.dataloader, name, None) for name in ("split", "top_p", "top_k", "mix")},
         "also": [each[1:] for each in getattr(config.dataloader, "also", ())],
+        "content": content,
     }
     return json.dumps(dict(sorted(_leaves("", parts))))
 
@@ -183,10 +190,11 @@ def require_same_science(stored: str, now: str, step: int, *, schedules: bool = 
         UsageError: they differ; it names every difference.
     """
     old, new = json.loads(stored), json.loads(now)
+    unknown = set(_LATER) - {_part(name) for name in old}
     differing = [
         name
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and (schedules or not _SCHEDULES.match(name))
+        if old.get(name) != new.get(name) and _part(name) not in unknown and (schedules or not _SCHEDULES.match(name))
     ]
     if differing:
         listed = "; ".join(f"{name}: {old.get(name)} there, {new.get(name)} here" for name in differing)
@@ -194,6 +202,10 @@ def require_same_science(stored: str, now: str, step: int, *, schedules: bool = 
             f"the checkpoint of step {step} is of another training than this one ({listed})",
             remedy="undo the change, or train in another directory",
         )
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
 
 
 _UNREAD = {"num_chunks"}

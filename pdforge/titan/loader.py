@@ -140,7 +140,9 @@ class StoreLoader(BaseDataLoader):
         self.split = _samples_of(config, store)
         self.order = SampleOrder(len(self.split), store.manifest.seed, config.first)
         first = [(config.logits, config.top_p, config.top_k)] if config.logits else []
-        self._teachers = [_Read(LogitStore.open(each[0]), *each[1:]) for each in (*first, *config.also)]
+        # a store keeps its name when it is built again, from a corpus that may have moved on
+        expect = {"tokens_content": store.manifest.content}
+        self._teachers = [_Read(LogitStore.open(each[0], expect=expect), *each[1:]) for each in (*first, *config.also)]
         self._entries = max((each.top_k for each in self._teachers), default=0)
         self._samples = len(self.split) if config.samples is None else config.samples
         self._consumed = 0

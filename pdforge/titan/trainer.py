@@ -142,7 +142,7 @@ class DistillTrainer(Trainer):
 
     def state_dict(self) -> dict[str, Any]:
         """The step, and what it was trained with; the same on every rank and for every number of them."""
-        return {"step": self.step, "science": science(self.config)}
+        return {"step": self.step, "science": self._science()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint, of whatever number of processes.
@@ -150,13 +150,16 @@ class DistillTrainer(Trainer):
         Raises:
             UsageError: it is of another training; names the difference.
         """
-        science_now, schedules = science(self.config), not self.checkpointer.extending
-        require_same_science(state_dict["science"], science_now, state_dict["step"], schedules=schedules)
+        schedules = not self.checkpointer.extending
+        require_same_science(state_dict["science"], self._science(), state_dict["step"], schedules=schedules)
         self.step = state_dict["step"]
         training = self.config.training
         ranks = self.parallel_dims.get_mesh("loss").size() if self.parallel_dims.dp_cp_enabled else 1
         # torchtitan sums what the ranks have seen
         self.ntokens_seen = self.step * training.global_batch_size * training.seq_len // ranks
+
+    def _science(self) -> str:
+        return science(self.config, self.dataloader.split.content)
 
     def train_step(self, data_iterator: Any) -> None:
         """One optimizer step at this step's α.

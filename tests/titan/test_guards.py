@@ -90,21 +90,30 @@ def _config(**changes: float) -> DistillTrainer.Config:
 
 def test_the_same_science_resumes() -> None:
     config = _config()
-    before = science(config)
+    before = science(config, "tokens")
     config.training.steps, config.checkpoint.interval = 12345, 7
-    require_same_science(before, science(config), 3)
+    require_same_science(before, science(config, "tokens"), 3)
 
 
 def test_every_difference_is_named() -> None:
     config = _config(temperature=2.0)
     config.training.max_norm = 0.5
     with pytest.raises(UsageError, match="of step 3 is of another training") as caught:
-        require_same_science(science(_config()), science(config), 3)
+        require_same_science(science(_config(), "tokens"), science(config, "tokens"), 3)
     for difference in ("loss.objective.temperature: 1.0 there, 2.0 here", "training.max_norm: 1.0 there, 0.5 here"):
         assert difference in caught.value.message
 
 
+def test_another_text_is_another_training() -> None:
+    before, config = science(_config(), "these tokens"), _config()
+    with pytest.raises(UsageError, match=r"\(content: these tokens there, others here\)"):
+        require_same_science(before, science(config, "others"), 3)
+    # a checkpoint of an earlier version does not say
+    old = {name: value for name, value in json.loads(before).items() if name != "content"}
+    require_same_science(json.dumps(old), science(config, "others"), 3)
+
+
 def test_science_is_not_empty() -> None:
-    names = json.loads(science(_config()))
+    names = json.loads(science(_config(), "tokens"))
     for part in ("loss.", "optimizer.", "lr_scheduler.", "training.", "dataloader."):
         assert any(name.startswith(part) for name in names), part

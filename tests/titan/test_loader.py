@@ -11,12 +11,14 @@ from torchtitan.tools import utils
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.distill.loss import IGNORE_INDEX
+from pdforge.errors import StoreMismatch
 from pdforge.recipe.chat_format import ChatFormat
 from pdforge.recipe.models import PretrainedTokenizer, StandardLibraryCorpus, TrainedTokenizer
 from pdforge.store.order import SampleOrder
 from pdforge.store.tokenize import build_token_store
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.loader import Pinned, StoreLoader
+from tests.store import made
 
 LENGTH, SAMPLES = 16, 23
 
@@ -163,6 +165,21 @@ def test_of_conversations_only_answers_have_labels(store, conversations) -> None
     expected[~torch.from_numpy(learnt)] = IGNORE_INDEX
     assert torch.equal(labels[chats], expected)
     assert torch.equal(labels[::4], torch.from_numpy(text.get_batch(range(12, 22))[0][:, 1:]).long())
+
+
+def test_distributions_of_another_text_are_refused(store, tmp_path) -> None:
+    """As of a token store that was deleted, and built again from a corpus that had moved on."""
+    content = TokenStore.open(store).manifest.content
+    for name, held in (("same", content), ("other", "c0ffee")):
+        made.store(tmp_path / name, made.spec(tokens_content=held, sequence_length=LENGTH, sequences=SAMPLES))
+    same, other = (str(tmp_path / name) for name in ("same", "other"))
+    StoreLoader.Config(tokens=str(store), logits=same).build(dp_world_size=1, dp_rank=0, local_batch_size=1)
+    for config in (
+        StoreLoader.Config(tokens=str(store), logits=other),
+        StoreLoader.Config(tokens=str(store), logits=same, also=((other, 0.95, 20),)),
+    ):
+        with pytest.raises(StoreMismatch, match=rf"{other}: tokens_content is 'c0ffee', this run needs '{content}'"):
+            config.build(dp_world_size=1, dp_rank=0, local_batch_size=1)
 
 
 def test_batches_are_pinned_for_cuda_only_in_the_thread_that_reads_ahead(store, monkeypatch) -> None:

@@ -52,13 +52,14 @@ def stores(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
         identity="test",
         progress=None,
     )
-    tokens, positions = TokenStore.open(folder / "tokens").split("train").get_batch(range(SAMPLES))
+    split = TokenStore.open(folder / "tokens").split("train")
+    tokens, positions = split.get_batch(range(SAMPLES))
     logits = _logits(model, torch.from_numpy(tokens[:, :-1]).long(), torch.from_numpy(positions).long())
     spec = LogitSpec(
         identity="0" * 12,
         teacher="t",
         tokens="0" * 12,
-        tokens_content="c",
+        tokens_content=split.content,
         tokenizer="t",
         sequence_length=LENGTH,
         vocabulary=VOCABULARY,
