@@ -147,7 +147,7 @@ def unreadable(folder: Path, error: BaseException) -> EnvironmentFault:
     )
 
 
-_LATER = ("content",)
+_LATER = ("content", "first", "teacher")
 """Parts of `science` that a checkpoint of an earlier version does not say."""
 
 
@@ -173,8 +173,18 @@ def science(config: Trainer.Config, content: str) -> str:
         "dataloader": {name: getattr(config.dataloader, name, None) for name in ("split", "top_p", "top_k", "mix")},
         "also": [each[1:] for each in getattr(config.dataloader, "also", ())],
         "content": content,
+        "first": getattr(config.dataloader, "first", None),
+        "teacher": _teacher(getattr(config, "teacher", None)),
     }
     return json.dumps(dict(sorted(_leaves("", parts))))
+
+
+def _teacher(live: Any) -> dict[str, Any] | None:
+    """Of a `LiveTeacher.Config`, or none; where its weights are and what follows from the objective is not in it."""
+    if live is None:
+        return None
+    source = {name: getattr(live.source, name, None) for name in ("step", "revision", "dtype", "gguf_file")}
+    return {"source": source, "truncation": live.truncation, "precision": live.precision}
 
 
 def require_same_science(stored: str, now: str, step: int, *, schedules: bool = True) -> None:

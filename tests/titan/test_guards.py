@@ -10,9 +10,10 @@ from torchtitan import trainer
 
 import pdforge.titan  # noqa: F401 - prepares torchtitan for this device
 from pdforge.errors import StageFailed, UsageError
-from pdforge.recipe.models import Objective
+from pdforge.plan.jobs import ModelSource
+from pdforge.recipe.models import Architecture, Objective, TopPTopK
 from pdforge.store.order import SampleOrder
-from pdforge.titan import DistillationLoss, DistillTrainer
+from pdforge.titan import DistillationLoss, DistillTrainer, LiveTeacher, StoreLoader
 from pdforge.titan.checkpoints import require_same_science, science
 from pdforge.titan.guard import FiniteStep, gradient_norms, listed
 
@@ -108,9 +109,37 @@ def test_another_text_is_another_training() -> None:
     before, config = science(_config(), "these tokens"), _config()
     with pytest.raises(UsageError, match=r"\(content: these tokens there, others here\)"):
         require_same_science(before, science(config, "others"), 3)
-    # a checkpoint of an earlier version does not say
-    old = {name: value for name, value in json.loads(before).items() if name != "content"}
-    require_same_science(json.dumps(old), science(config, "others"), 3)
+
+
+def _live(top_k: int, checkpoint: str = "/there") -> DistillTrainer.Config:
+    config = _config()
+    config.dataloader = StoreLoader.Config(first=top_k)
+    shape = Architecture(family="llama3", hidden=64, ffn=128, layers=2, heads=4)
+    config.teacher = LiveTeacher.Config(
+        source=ModelSource(architecture=shape, vocabulary=300, sequence_length=16, checkpoint=checkpoint, step=2),
+        tokens="/tokens",
+        samples=1,
+        truncation=TopPTopK(kind="topp_topk", top_p=0.95, top_k=top_k),
+        precision="float32",
+    )
+    return config
+
+
+def test_another_teacher_in_the_job_is_another_training() -> None:
+    before = science(_live(50), "tokens")
+    require_same_science(before, science(_live(50, "/elsewhere"), "tokens"), 3)
+    with pytest.raises(UsageError) as caught:
+        require_same_science(before, science(_live(5), "tokens"), 3)
+    assert "(first: 50 there, 5 here; teacher.truncation.top_k: 50 there, 5 here)" in caught.value.message
+    with pytest.raises(UsageError, match=r"teacher\.precision: None there, float32 here"):
+        require_same_science(science(_config(), "tokens"), before, 3)
+
+
+def test_what_a_checkpoint_of_an_earlier_version_does_not_say_is_not_compared() -> None:
+    said = json.loads(science(_live(50), "tokens"))
+    old = {name: value for name, value in said.items() if not name.startswith(("content", "first", "teacher"))}
+    assert len(old) < len(said)
+    require_same_science(json.dumps(old), science(_live(5), "others"), 3)
 
 
 def test_science_is_not_empty() -> None:
