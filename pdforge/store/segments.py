@@ -8,13 +8,16 @@ their encoding. A capture stage puts the sequences into the order of a logit sto
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pdforge.errors import StoreDamaged, StoreError, StoreMissing
 from pdforge.store import codec as planes
@@ -27,6 +30,10 @@ from pdforge.store.shards import ShardReader, write_shard_file
 _TABLE = "table.bin"
 _WAIT_S, _POLL_S = 600.0, 0.05
 """For the first process's rank table."""
+_OPEN_SEGMENTS = 64
+"""Kept open, of any number: each holds a descriptor."""
+_SEEN = np.dtype([("sample", "i8"), ("segment", "i4"), ("block", "i4"), ("step", "i8"), ("loss", "f8")])
+"""Of each sample, where it is, and how the teacher did on it."""
 
 
 @dataclass(frozen=True)
@@ -170,53 +177,72 @@ def drop_after(folder: Path, step: int) -> None:
 
 
 class Segments:
-    """All segments of a finished training, by sample index."""
+    """All segments of a finished training, by sample index; only some are open at a time."""
 
     def __init__(self, folder: Path) -> None:
-        """Open them.
+        """Read which samples they hold.
 
         Raises:
             StoreDamaged: a file is not what was written, or two hold one sample.
         """
         self._folder = folder
-        self._readers = [ShardReader(Folder(folder).file(path.name)) for path in sorted(folder.glob("segment-*.bin"))]
-        self._where: dict[int, tuple[int, int]] = {}
-        for number, reader in enumerate(self._readers):
-            for block, sample in enumerate(reader.meta["samples"]):
-                if sample in self._where:
-                    raise StoreDamaged(
-                        f"{reader.name}: sample {sample} is in {self._readers[self._where[sample][0]].name} too",
-                        remedy="train the teacher again, in a directory of its own",
-                    )
-                self._where[sample] = number, block
+        self._names = sorted(path.name for path in folder.glob("segment-*.bin"))
+        self._reader = functools.lru_cache(maxsize=_OPEN_SEGMENTS)(self._open)
+        self._fidelity: dict[int, dict[str, float]] = {}
+        found = np.concatenate([np.empty(0, _SEEN), *map(self._seen_in, range(len(self._names)))])
+        self._seen = found[np.argsort(found["sample"], kind="stable")]
+        self._samples = np.ascontiguousarray(self._seen["sample"])
+        twice = np.flatnonzero(self._samples[1:] == self._samples[:-1])
+        if len(twice):
+            first, second = (self._names[number] for number in self._seen["segment"][twice[0] : twice[0] + 2])
+            raise StoreDamaged(
+                f"{folder / second}: sample {self._samples[twice[0]]} is in {folder / first} too",
+                remedy="train the teacher again, in a directory of its own",
+            )
+
+    def _open(self, number: int) -> ShardReader:
+        return ShardReader(Folder(self._folder).file(self._names[number]))
+
+    def _seen_in(self, number: int) -> NDArray[Any]:
+        meta = self._open(number).meta
+        rows = np.empty(len(meta["samples"]), _SEEN)
+        rows["sample"], rows["step"], rows["loss"] = meta["samples"], meta["steps"], meta["losses"]
+        rows["segment"], rows["block"] = number, np.arange(len(rows))
+        self._fidelity |= {int(sample): measured for sample, measured in meta["fidelity"].items()}
+        return rows
 
     @property
     def end(self) -> int:
         """The number behind that of the last sample."""
-        return max(self._where, default=-1) + 1
+        return int(self._samples[-1]) + 1 if len(self._samples) else 0
 
     def require(self, samples: range) -> None:
         """Refuse to go on where one of the samples is not there: raises StoreMissing that names the first."""
-        missing = [sample for sample in samples if sample not in self._where]
-        if missing:
+        missing = np.setdiff1d(np.arange(samples.start, samples.stop), self._samples, assume_unique=True)
+        if len(missing):
             raise StoreMissing(
                 f"{self._folder}: the teacher's training left no distributions of sample {missing[0]} "
                 f"({len(missing):,} of {len(samples):,} are missing)",
                 remedy="train the teacher again, in a directory of its own",
             )
 
-    def block(self, sample: int) -> bytes | memoryview:
+    def block(self, sample: int) -> bytes:
         """The encoded distributions of a sample, checked."""
-        number, block = self._where[sample]
-        return self._readers[number].block(block)
+        row = self._row(sample)
+        # a copy: a view would keep its segment open
+        return bytes(self._reader(int(row["segment"])).block(int(row["block"])))
 
     def seen(self, sample: int) -> tuple[int, float]:
         """At which step the teacher saw the sample, and its loss there, nats a token."""
-        number, block = self._where[sample]
-        meta = self._readers[number].meta
-        return meta["steps"][block], meta["losses"][block]
+        row = self._row(sample)
+        return int(row["step"]), float(row["loss"])
 
     def fidelity(self, sample: int) -> dict[str, float]:
         """How near a sample's encoded distributions are to the captured ones, where that was measured."""
-        measured: dict[str, float] = self._readers[self._where[sample][0]].meta["fidelity"][str(sample)]
-        return measured
+        return self._fidelity[sample]
+
+    def _row(self, sample: int) -> Any:
+        place = int(np.searchsorted(self._samples, sample))
+        if place == len(self._samples) or self._samples[place] != sample:
+            self.require(range(sample, sample + 1))
+        return self._seen[place]
