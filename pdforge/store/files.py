@@ -25,6 +25,9 @@ class Bytes(Protocol):
         ...
 
 
+SET_ASIDE = ".damaged"
+"""Ending of what was taken out of a store."""
+
 Place = Path | RemotePlace
 """Where one file of a store is, or will be."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pdforge.errors import StoreError, StoreMissing
 from pdforge.layout import TOKENIZER_FILE, StageDirectory
-from pdforge.store.files import DamagedFileError, Folder
+from pdforge.store.files import SET_ASIDE, DamagedFileError, Folder
 from pdforge.store.logits import LogitStore
 from pdforge.store.manifest import NAME, kind_of
 from pdforge.store.shardset import Damage
@@ -20,9 +20,6 @@ from pdforge.store.tokens import TokenManifest, TokenStore
 
 FOLDERS = {"tokens": "token store", "logits": "logit store"}
 """Folders of the root that hold stores, by what they hold."""
-
-SET_ASIDE = ".damaged"
-"""Ending of what `set_aside` took out of a store."""
 
 
 @dataclass(frozen=True)

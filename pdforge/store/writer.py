@@ -12,7 +12,7 @@ from pdforge.errors import StoreError, StoreMismatch, StoreMissing
 from pdforge.store import codec as planes
 from pdforge.store.codec import CODECS, LogitBlock
 from pdforge.store.fidelity import measure, summed
-from pdforge.store.files import Folder, remove_leftovers
+from pdforge.store.files import SET_ASIDE, DamagedFileError, Folder, remove_leftovers
 from pdforge.store.manifest import Shard, write_manifest
 from pdforge.store.ranks import Ranks
 from pdforge.store.shards import ShardReader, write_shard_file
@@ -79,20 +79,27 @@ class LogitWriter:
         `fidelity` goes into the manifest's `capture` as it is.
 
         Raises:
-            StoreMissing: shards are missing; names them.
-            StoreDamaged, StoreMismatch: a shard is not this store's.
+            StoreMissing: shards are missing, or were damaged and are now: they are renamed; names them.
+            StoreDamaged: one of a remote store is damaged.
+            StoreMismatch: a shard is not this store's.
         """
         missing = self.missing_shards()
         if missing:
             raise StoreMissing(f"{self._folder}: {describe_missing(missing, self.spec.shards)}")
-        files, parts = [], []
+        files, parts, damaged = [], [], []
         for index in range(self.spec.shards):
-            reader = ShardReader(self._folder.file(shard_name(index)))
+            try:
+                reader = ShardReader(self._folder.file(shard_name(index)))
+            except DamagedFileError as error:
+                damaged.append(error)
+                continue
             marks = self._marks(index)
             if {name: reader.meta.get(name) for name in marks} != marks:
                 raise StoreMismatch(f"{reader.name}: a shard of another store", remedy="delete it and capture again")
             parts.append(Fidelity.model_validate(reader.meta["fidelity"]))
             files.append(Shard(file=shard_name(index), blocks=len(reader), bytes=reader.file.size, xxh3=reader.digest))
+        if damaged:
+            raise self._set_aside(damaged)
         manifest = Manifest(
             **self.spec.model_dump(),
             ranks=self._ranks_digest,
@@ -103,6 +110,19 @@ class LogitWriter:
         remove_leftovers(self._folder.local)
         write_manifest(self._folder, KIND, manifest)
         return manifest
+
+    def _set_aside(self, damaged: Sequence[DamagedFileError]) -> StoreError:
+        """Take shards out, so that they are missing, and say so; of a remote store nothing can be renamed."""
+        if self._folder.local is None:
+            return damaged[0]
+        for error in damaged:
+            (self._folder.local / error.file).rename(self._folder.local / (error.file + SET_ASIDE))
+        names = ", ".join(error.file for error in damaged[:8]) + (", …" if len(damaged) > 8 else "")
+        return StoreMissing(
+            f"{self._folder}: {len(damaged)} of {self.spec.shards} shards were damaged and are set aside: {names} "
+            f"({damaged[0].what})",
+            remedy="start the capture stage again: it writes them once more, and no others",
+        )
 
 
 def describe_missing(missing: Sequence[int], shards: int) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pdforge.errors import StoreError, StoreMismatch
+from pdforge.errors import StoreError, StoreMismatch, StoreMissing
 from pdforge.store.inspect import open_store, verify
+from pdforge.store.logits import LogitWriter
 from tests.store import made
 
 KILLS = int(os.environ.get("PDFORGE_KILLS", "20"))
@@ -243,3 +244,20 @@ def test_files_of_a_later_version(tmp_path, monkeypatch):
         with pytest.raises(StoreMismatch, match="99") as caught:
             open_store(tmp_path / module.__name__)
         assert "update pdforge" in caught.value.remedy
+
+
+def test_damaged_shards_of_an_unfinished_store_are_written_again(tmp_path):
+    held = made.spec()
+    made.store(tmp_path / "s", held)
+    before = made.contents(tmp_path / "s")
+    (tmp_path / "s" / "manifest.json").unlink()
+    for name in ("shard-000000.bin", "shard-000002.bin"):
+        (tmp_path / "s" / name).write_bytes(before[name][:-40])
+    writer = LogitWriter(tmp_path / "s", held)
+    assert writer.missing_shards() == []
+    with pytest.raises(StoreMissing, match=r"2 of 3 shards .* set aside: shard-000000.bin, shard-000002.bin \(its end"):
+        writer.finish({})
+    assert writer.missing_shards() == [0, 2]
+    made.store(tmp_path / "s", held)
+    after = {name: data for name, data in made.contents(tmp_path / "s").items() if not name.endswith(".damaged")}
+    assert after == before
