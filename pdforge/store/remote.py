@@ -26,6 +26,8 @@ READ_AHEAD = 1 << 22
 """Bytes of a range that is fetched, and of the next one that is fetched meanwhile, when a file is read in order."""
 _PAUSES_S = (0.1, 0.5, 2.0)
 """Before a call is tried for the second, third, fourth time."""
+_TEMPORARY, _FETCHED_S = ".tmp", 600.0
+"""Ending of a file on its way into the cache, and how long after the last byte it is taken to be so."""
 _IDENTIFYING = ("size", "ETag", "etag", "md5Hash", "mtime", "LastModified", "created")
 
 T = TypeVar("T")
@@ -147,24 +149,28 @@ def open_remote(place: RemotePlace) -> RemoteFile | MappedFile:
 
 def _cached(place: RemotePlace, folder: Path, limit: int) -> RemoteFile | MappedFile:
     info = place.info()
-    if int(info["size"]) > limit:
+    size = int(info["size"])
+    if size > limit:
         return RemoteFile(place)
     # Another version of the file has another name here: nothing stale is ever read.
     version = [place.url, *(str(info.get(tag)) for tag in _IDENTIFYING)]
     path = folder / hashlib.sha256("\0".join(version).encode()).hexdigest()
     try:
         file = MappedFile(path, place.url)
-        os.utime(path)
-        return file
+        if file.size == size:
+            os.utime(path)
+            return file
     except FileNotFoundError:
         pass
     folder.mkdir(parents=True, exist_ok=True)
-    _make_room(folder, limit - int(info["size"]))
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    _make_room(folder, limit - size)
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=_TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as output:
-            for start in range(0, int(info["size"]), READ_AHEAD):
-                output.write(place.read(start, min(start + READ_AHEAD, int(info["size"]))))
+            for start in range(0, size, READ_AHEAD):
+                output.write(place.read(start, min(start + READ_AHEAD, size)))
+            output.flush()
+            os.fsync(output.fileno())  # else the name may outlive a crash, and the content not
         file = MappedFile(Path(temporary), place.url)  # opened before another process may evict it
         Path(temporary).replace(path)
         return file
@@ -173,15 +179,20 @@ def _cached(place: RemotePlace, folder: Path, limit: int) -> RemoteFile | Mapped
 
 
 def _make_room(folder: Path, limit: int) -> None:
-    """Delete the files used longest ago until the rest takes at most `limit` bytes; who has one open keeps it."""
-    found = []
+    """Delete the files used longest ago until the rest takes at most `limit` bytes; who has one open keeps it.
+
+    What another process is fetching stays.
+    """
+    found, now = [], time.time()
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process makes room too
             state = path.stat()
             found.append((state.st_mtime_ns, state.st_size, path))
     total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
+    for used, size, path in sorted(found):
         if total <= limit:
             return
+        if path.suffix == _TEMPORARY and now - used / 1e9 < _FETCHED_S:
+            continue
         path.unlink(missing_ok=True)
         total -= size

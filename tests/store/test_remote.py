@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import time
 
+import fsspec
 import numpy as np
 import pytest
 import zstandard
@@ -13,6 +15,7 @@ import zstandard
 from pdforge.errors import StoreDamaged, StoreError, StoreMissing
 from pdforge.recipe.models import JsonLinesCorpus, TrainedTokenizer
 from pdforge.store import remote
+from pdforge.store.files import Folder
 from pdforge.store.inspect import open_store, verify
 from pdforge.store.logits import LogitStore, LogitWriter
 from pdforge.store.remote import CACHE_SIZE_VARIABLE, CACHE_VARIABLE
@@ -178,6 +181,47 @@ def test_the_cache_keeps_to_its_size_and_never_serves_an_old_file(bucket, tmp_pa
     monkeypatch.setenv(CACHE_SIZE_VARIABLE, "much")
     with pytest.raises(StoreError, match=CACHE_SIZE_VARIABLE):
         LogitStore.open(f"{bucket}/logits")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The cache's folder, and what opens a file of 1,000 bytes through it."""
+    fsspec.filesystem("memory").pipe_file("/far/file", bytes(1000))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache", lambda: Folder("memory://far").file("file")
+
+
+def test_an_entry_of_the_cache_that_was_cut_is_fetched_again(cache):
+    folder, opened = cache
+    opened()
+    [entry] = folder.iterdir()
+    entry.write_bytes(bytes(10))
+    assert opened().size == 1000
+    assert [(path, path.stat().st_size) for path in folder.iterdir()] == [(entry, 1000)]
+
+
+def test_an_entry_of_the_cache_is_durable_before_it_has_its_name(cache, monkeypatch):
+    folder, opened = cache
+    seen, fsync = [], os.fsync
+
+    def observed(descriptor):
+        seen.append((os.fstat(descriptor).st_size, [path.suffix for path in folder.iterdir()]))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observed)
+    opened()
+    assert seen == [(1000, [".tmp"])]
+
+
+def test_room_is_not_made_of_what_another_process_fetches(cache, monkeypatch):
+    folder, opened = cache
+    folder.mkdir()
+    for name, age_s in (("fetched", 5), ("left", 5000)):
+        (path := folder / f"{name}.tmp").write_bytes(bytes(600))
+        os.utime(path, (time.time() - age_s,) * 2)
+    monkeypatch.setenv(CACHE_SIZE_VARIABLE, "1200")
+    opened()
+    assert {path.stem for path in folder.iterdir() if path.suffix} == {"fetched"}
 
 
 @pytest.fixture
