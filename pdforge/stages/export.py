@@ -16,6 +16,7 @@ from pdforge.layout import HUGGINGFACE, TOKENIZER_FILE, StageDirectory, read_jso
 from pdforge.plan.jobs import ExportJob
 from pdforge.recipe.chat_format import ChatFormat
 from pdforge.stages.entry import Results, Stopped
+from pdforge.store.files import publish_folder
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.huggingface import huggingface_config, huggingface_weights
 from pdforge.titan.inference import load
@@ -66,8 +67,7 @@ def run(job: ExportJob, directory: StageDirectory, rank: int, ranks: int) -> Res
             remedy=f"compare {partial} with the checkpoint {job.student.checkpoint}",
         )
     final = output / HUGGINGFACE
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    publish_folder(partial, final)
     return {
         "format": "huggingface",
         "directory": str(final),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -128,10 +129,23 @@ def _publish(path: Path, parts: Iterable[bytes | memoryview], *, first_wins: boo
                 os.link(temporary, path)
         else:
             Path(temporary).replace(path)
-        _sync_directory(path.parent)
+        _sync(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
+
+
+def publish_folder(partial: Path, final: Path) -> None:
+    """Make all that a folder holds durable, and give it its name in one step; what has the name goes.
+
+    Raises:
+        OSError: the disk is full, or a folder cannot be written.
+    """
+    for path in (*partial.rglob("*"), partial):
+        _sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _sync(final.parent)
 
 
 def remove_leftovers(folder: Path | None) -> None:
@@ -143,8 +157,8 @@ def remove_leftovers(folder: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_directory(path: Path) -> None:
-    """Make a rename durable."""
+def _sync(path: Path) -> None:
+    """Make the content of a file durable, or the names in a directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
