@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -148,13 +149,15 @@ def publish_folder(partial: Path, final: Path) -> None:
     _sync(final.parent)
 
 
-def remove_leftovers(folder: Path | None) -> None:
-    """Delete what killed writers left under temporary names. Only for a caller that knows it is the only writer.
+def remove_leftovers(folder: Path | None, *, untouched_s: float = 0.0) -> None:
+    """Delete what killed writers left under temporary names; of those that nobody wrote to for so many seconds.
 
-    A remote folder (None) has no temporary names.
+    With 0 only for a caller that knows it is the only writer. A remote folder (None) has no temporary names.
     """
     for path in [] if folder is None else folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= untouched_s:
+                path.unlink()
 
 
 def _sync(path: Path) -> None:

@@ -300,9 +300,10 @@ class _Builder:
         }
         content = content_hash(facts, [train_sums, validation_sums])
         manifest = TokenManifest(**facts, train=train, validation=validation, content=content)
-        remove_leftovers(self.output)
+        # others may still write what task 0 has taken over from them
+        remove_leftovers(self.output, untouched_s=PATIENCE_S if self.task.ranks > 1 else 0)
         write_manifest(Folder(self.output), KIND, manifest)
-        shutil.rmtree(self.output / ".build")
+        shutil.rmtree(self.output / ".build", ignore_errors=True)
         return manifest
 
     def _whole(self) -> TokenManifest:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
+import os
 import re
 import signal
 import threading
 import time
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +148,33 @@ def test_tasks_that_take_over_work_that_is_still_being_done(corpus, tmp_path, mo
     works = [partial(build, tmp_path / "many", corpus, task=Task(rank, 5)) for rank in range(5)]
     assert together(works) == []
     assert made.contents(tmp_path / "many") == made.contents(tmp_path / "one")
+
+
+def test_tasks_that_still_write_when_task_0_ends_the_build(corpus, tmp_path):
+    """What they write to is left to them, and what they add does not keep the build from ending."""
+    output, ended = tmp_path / "many", threading.Event()
+    (output / ".build").mkdir(parents=True)
+    for name, age_s in (("late", 1), ("left", 1000)):
+        (path := output / f".train-000000.bin.{name}.tmp").touch()
+        os.utime(path, (time.time() - age_s,) * 2)
+
+    def adding():
+        for number in count():
+            if ended.is_set():
+                return
+            with contextlib.suppress(FileNotFoundError):
+                (output / ".build" / f".part-{number}.tmp").touch()
+
+    def building():
+        try:
+            works = [partial(build, output, corpus, task=Task(rank, 2)) for rank in range(2)]
+            assert together(works) == []
+        finally:
+            ended.set()
+
+    assert together([adding, building]) == []
+    assert [path.name for path in output.glob(".*.tmp")] == [".train-000000.bin.late.tmp"]
+    assert TokenStore.open(output).verify() == []
 
 
 def test_one_of_two_killed_and_gone_on_with_three(corpus, tmp_path):
