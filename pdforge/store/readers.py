@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +16,7 @@ from pdforge.errors import EnvironmentFault, StoreError
 from pdforge.recipe.models import HuggingFaceCorpus
 from pdforge.store.corpus_files import unreadable
 
-_READ_ERRORS = (OSError, EOFError, zlib.error)
+_READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file raises that is gone, cut short or not compressed as its name says."""
 
 _PARQUET_ROWS = 1024
@@ -148,7 +150,7 @@ def _opened(filesystem: Any, path: str) -> Any:
         if path.endswith(".zst"):
             return io.BufferedReader(_ZstdFrames(filesystem.open(path, "rb")))
         return filesystem.open(path, "rb", compression="infer")
-    except (OSError, ValueError) as error:
+    except (*_READ_ERRORS, ValueError) as error:
         raise unreadable(path, error) from error
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import shutil
 import sys
+import zipfile
 
 import fsspec
 import pytest
@@ -87,6 +89,15 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     squeezed = zstandard.compress(rows("a" * 999, *map(str, range(9999))))
     (tmp_path / "cut.jsonl.zst").write_bytes(squeezed[: len(squeezed) // 2])
     (tmp_path / "no.jsonl.zst").write_bytes(b"no zstd at all")
+    (tmp_path / "cut.jsonl.xz").write_bytes(lzma.compress(rows("a" * 999))[:-12])
+    (tmp_path / "no.jsonl.xz").write_bytes(b"no xz at all")
+    (tmp_path / "no.jsonl.lzma").write_bytes(b"no lzma at all")
+    (tmp_path / "no.txt.zip").write_bytes(b"no zip at all")
+    with zipfile.ZipFile(tmp_path / "bent.txt.zip", "w") as archive:
+        archive.writestr("text", "a" * 999)
+    bent = bytearray((tmp_path / "bent.txt.zip").read_bytes())
+    bent[500] ^= 255
+    (tmp_path / "bent.txt.zip").write_bytes(bent)
     bent = bytearray(gzip.compress(rows("abc" * 999)))
     bent[20] ^= 255
     (tmp_path / "bent.jsonl.gz").write_bytes(bent)
@@ -98,6 +109,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         (jsonl(tmp_path / "no.jsonl.gz"), "cannot be read"),
         (jsonl(tmp_path / "cut.jsonl.zst"), "cannot be read"),
         (jsonl(tmp_path / "no.jsonl.zst"), "cannot be read"),
+        (jsonl(tmp_path / "cut.jsonl.xz"), "cannot be read"),
+        (jsonl(tmp_path / "no.jsonl.xz"), "cannot be read"),
+        (jsonl(tmp_path / "no.jsonl.lzma"), "cannot be read"),
+        (text(tmp_path / "no.txt.zip"), "cannot be read"),
+        (text(tmp_path / "bent.txt.zip"), "cannot be read"),
         (text("nowhere://bucket/x"), "nowhere"),
         (text(tmp_path), "no such file"),
     ):
