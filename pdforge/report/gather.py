@@ -131,8 +131,9 @@ def _evaluated(plan: Plan, root: Path) -> tuple[dict[str, Metric], dict[int, dic
 
 
 def _scores(result: dict[str, Any]) -> dict[str, Metric]:
-    ece = {"ece": Metric(value=result["ece"])} if "ece" in result else {}
-    return {**ece, **{name: _score(row) for name, row in result.get("tasks", {}).items()}}
+    ece = {"ece": Metric(value=result["ece"])} if result.get("ece") is not None else {}
+    tasks = result.get("tasks", {}).items()
+    return {**ece, **{name: _score(row) for name, row in tasks if row["value"] is not None}}
 
 
 def _score(row: dict[str, Any]) -> Metric:

@@ -74,11 +74,13 @@ def matched(comparison: Comparison) -> list[Matched]:
 
 
 def mean_curve(group: Group) -> Curve:
-    """The held-out losses of a group: means over the runs at the points that all with a curve have."""
+    """The held-out losses of a group: means over the runs at the points that all with a curve have, except at 0 tokens,
+    which have no logarithm.
+    """
     curves = [
         dict(zip(run.heldout.tokens, run.heldout.values, strict=True)) for run in group.runs if run.heldout.tokens
     ]
-    common = sorted(set.intersection(*map(set, curves))) if curves else []
+    common = sorted(set.intersection(*map(set, curves)) - {0}) if curves else []
     return Curve(tokens=common, values=[fmean(curve[tokens] for curve in curves) for tokens in common])
 
 
@@ -106,8 +108,8 @@ def _at_equal(ours: Curve, theirs: Curve, our_cost: float | None, their_cost: fl
 def _cost(group: Group, *, teacher: bool) -> float | None:
     """FLOPs of a token that the student is trained on."""
     run = group.first
-    if run.flops_per_token is None or not teacher:
-        return run.flops_per_token
+    if not run.flops_per_token or not teacher:
+        return run.flops_per_token or None
     return None if run.teacher_flops is None or not run.tokens else run.flops_per_token + run.teacher_flops / run.tokens
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pdforge.recipe.models import Expectation
 
@@ -15,32 +16,52 @@ HELDOUT = "heldout_loss"
 
 State = Literal["done", "running", "stopped", "failed", "waiting", "unknown"]
 
+# A file may hold any number: within these bounds nothing that is computed of them leaves what a float holds.
+Count = Annotated[int, Field(ge=0, le=10**18)]
+Amount = Annotated[float, Field(ge=0, le=1e150)]
+Number = Annotated[float, Field(ge=-1e150, le=1e150)]
+
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Metric(_Part):
     """One measured number."""
 
-    value: float
-    error: float | None = None
+    value: Number
+    error: Amount | None = None
     """Standard error, where the measurement has one."""
 
 
 class Curve(_Part):
     """Values over training."""
 
-    tokens: list[int] = []
-    values: list[float] = []
+    tokens: list[Count] = []
+    values: list[Number] = []
+
+    @model_validator(mode="after")
+    def _are_points(self) -> Self:
+        _require_pairs("tokens", self.tokens, self.values)
+        return self
 
 
 class Schedule(_Part):
     """α, τ or the learning rate over the steps of a run."""
 
     name: str
-    steps: list[int]
-    values: list[float]
+    steps: list[Count]
+    values: list[Number]
+
+    @model_validator(mode="after")
+    def _are_points(self) -> Self:
+        _require_pairs("steps", self.steps, self.values)
+        return self
+
+
+def _require_pairs(name: str, places: Sequence[int], values: Sequence[float]) -> None:
+    if len(places) != len(values):
+        raise PydanticCustomError("pairs", f"{len(places)} {name}, but {len(values)} values")
 
 
 class RunResult(_Part):
@@ -60,13 +81,13 @@ class RunResult(_Part):
     """Of its training; how the stages after it stand shows in what metrics there are."""
     is_baseline: bool
     """α is 0 throughout: language modelling only."""
-    parameters: int | None
-    steps: int | None
+    parameters: Count | None
+    steps: Count | None
     """Planned, as are the tokens."""
-    tokens: int | None
-    flops_per_token: float | None
-    """Of the student's training."""
-    teacher_flops: float | None
+    tokens: Count | None
+    flops_per_token: Amount | None
+    """Of the student's training; 0 is not known either."""
+    teacher_flops: Amount | None
     """Of the teacher's pass over what the student reads of it; 0 without a teacher."""
     teacher: str | None
     """`TeacherResult.key`."""
@@ -80,10 +101,10 @@ class RunResult(_Part):
     """By name: `heldout_loss`, `ece`, tasks (in percent)."""
     at_steps: dict[int, dict[str, Metric]] = {}
     """What was measured before the end."""
-    tokens_per_second: float | None = None
-    """Of the whole job, without its start; the last attempt's."""
+    tokens_per_second: Amount | None = None
+    """Of the whole job, without its start; the last attempt's. 0 is not known either."""
     device: Literal["cpu", "cuda"] = "cpu"
-    device_hours: float | None = None
+    device_hours: Amount | None = None
     """Of all attempts of its training: processes times the time that they lived."""
     expect: tuple[Expectation, ...] = ()
     loss: Curve = Curve()
@@ -103,13 +124,13 @@ class TeacherResult(_Part):
     key: str
     name: str
     """`teacher`, or which one where there are several."""
-    parameters: int | None
-    steps: int | None
-    tokens: int | None
-    heldout_loss: float | None
-    tokens_per_second: float | None = None
+    parameters: Count | None
+    steps: Count | None
+    tokens: Count | None
+    heldout_loss: Number | None
+    tokens_per_second: Amount | None = None
     device: Literal["cpu", "cuda"] = "cpu"
-    device_hours: float | None = None
+    device_hours: Amount | None = None
     heldout: Curve = Curve()
 
 
@@ -117,12 +138,12 @@ class StoreResult(_Part):
     """One logit store that is whole."""
 
     identity: str
-    kept_count: float | None
+    kept_count: Amount | None
     """Mean entries of a position."""
-    kept_mass: float | None
+    kept_mass: Amount | None
     """Mean probability that they hold."""
-    positions: int | None
-    bytes: int | None
+    positions: Count | None
+    bytes: Count | None
 
 
 class Results(_Part):

@@ -1,4 +1,4 @@
-"""What runs have left behind: results of finished stages, rows of metrics."""
+"""What runs have left behind: results of finished stages, rows of metrics. What is not finite is not known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pdforge.errors import UsageError
-from pdforge.layout import StageDirectory, read_json
+from pdforge.layout import StageDirectory
 
 
 def stage_results(directory: Path) -> dict[str, Any] | None:
@@ -18,11 +18,11 @@ def stage_results(directory: Path) -> dict[str, Any] | None:
     """
     file = StageDirectory(directory).done
     try:
-        done = read_json(file)
+        done = _parsed(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except ValueError as error:
         raise _damaged(file, str(error)) from error
-    if done is None:
-        return None
     results = done.get("results") if isinstance(done, dict) else None
     if not isinstance(results, dict):
         raise _damaged(file, "no `results` in it")
@@ -45,12 +45,17 @@ def metric_rows(directory: Path) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = _parsed(line)
             rows.setdefault(int(row["step"]), {}).update(row)
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
                 raise _damaged(file, f"line {number}: {error}") from error
     return [rows[step] for step in sorted(rows)]
+
+
+def _parsed(text: str) -> Any:
+    """JSON as Python writes it, with None for NaN and the infinities."""
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _damaged(file: Path, reason: str) -> UsageError:

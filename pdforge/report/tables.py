@@ -258,7 +258,7 @@ def _stores(comparison: Comparison) -> Table | None:
 
 
 def _rate(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
+    return f"{value:,.0f}" if value else ""
 
 
 def _hours_cell(value: float | None) -> str:

@@ -120,6 +120,17 @@ def test_at_equal_tokens_and_at_equal_compute() -> None:
     assert row.tokens_of_baseline == pytest.approx(10**3.2)
 
 
+def test_flops_and_rates_of_0_are_not_known_and_0_tokens_have_no_logarithm() -> None:
+    points = curve((0, 9.0), (100, 3.8), (1000, 2.8))
+    lm, pd = (run(g, 0, 3.0, heldout=points, flops_per_token=0, tokens_per_second=0, device_hours=0) for g in "lp")
+    comparison = Comparison(results(lm, pd), "l")
+    [row] = matched(comparison)
+    assert (row.flops, row.flops_with_teacher) == (None, None)
+    assert row.tokens_of_baseline == pytest.approx(1000)
+    assert row.tokens is not None
+    assert "tokens/s" not in tables(comparison)[0].columns
+
+
 def test_a_baseline_that_begins_lower_takes_at_most_the_tokens_of_its_first_loss() -> None:
     lm = run("lm", 0, 2.0, heldout=curve((100, 4.0), (1000, 3.0)))
     worse = run("mse", 0, 4.5, heldout=curve((100, 5.0), (1000, 4.5)))

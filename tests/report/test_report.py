@@ -21,6 +21,7 @@ from pdforge.plan.model import Plan
 from pdforge.recipe.load import load_recipes
 from pdforge.report.compare import Comparison, Difference, Group
 from pdforge.report.curves import draw_curves
+from pdforge.report.forms.data import to_json
 from pdforge.report.forms.terminal import print_tables
 from pdforge.report.gather import gather
 from pdforge.report.model import HELDOUT, Curve, Metric
@@ -154,6 +155,16 @@ def test_hours_are_those_of_all_attempts(plans: list[Plan], root: Path) -> None:
     assert gather(plans, root).runs[0].device_hours == pytest.approx(2 * (600 + 1200) / 3600)
 
 
+def test_what_is_not_finite_is_not_known(plans: list[Plan], root: Path) -> None:
+    finish(root, plans[0], "train", heldout_loss=float("nan"), ece=float("inf"), steps=2, tokens=1024, seconds=3)
+    log(root, plans[0], rows(1) + rows(2, loss=float("nan")))
+    results = gather(plans, root)
+    assert results.runs[0].metrics == {}
+    assert results.runs[0].loss == Curve(tokens=[512], values=[2.99])
+    assert "no result" in printed(plans, root)
+    assert "NaN" not in to_json(Comparison(results))
+
+
 def test_damaged_results_are_named(plans: list[Plan], root: Path) -> None:
     finish_all(root, plans)
     directory = root / plans[0].stages[-1].directory
@@ -251,12 +262,11 @@ def test_another_baseline_and_a_name_that_is_none(plans: list[Plan], recipe: Pat
 
 
 def test_what_holds_no_results(tmp_path: Path) -> None:
-    for name, text in (("a.json", "{"), ("b.json", "[]"), ("c.json", '{"runs": 3}'), ("d.json", None)):
-        if text is not None:
-            (tmp_path / name).write_text(text)
+    (tmp_path / "a.json").write_text("[]")
+    for name, message in (("a.json", "holds no results of a report"), ("b.json", "cannot read")):
         shown = report(str(tmp_path / name))
         assert shown.returncode == ExitCode.COULD_NOT_RUN
-        assert "holds no results of a report" in shown.stderr
+        assert message in shown.stderr
         assert "Traceback" not in shown.stderr
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from pdforge.report.matched import matched
 from pdforge.report.model import Results
 
 _COMPARISON = "comparison"
+
+_BOUNDS = {"less_than_equal": "should be at most {le:g}", "greater_than_equal": "should be at least {ge:g}"}
+"""How pydantic's errors are said that would spell all digits of a bound."""
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -88,12 +92,23 @@ def read_results(file: Path) -> Results:
     Raises:
         UsageError: it cannot be read, or is none.
     """
+    remedy = "write it with `pdforge report RUN... --format json`"
     try:
         page = json.loads(file.read_text(encoding="utf-8"))
-        return Results.model_validate({key: value for key, value in page.items() if key != _COMPARISON})
-    except (OSError, ValueError, ValidationError, AttributeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise UsageError(
-            f"{file} holds no results of a report: {reason}",
-            remedy="write it with `pdforge report RUN... --format json`",
-        ) from error
+        kept = {key: value for key, value in page.items() if key != _COMPARISON} if isinstance(page, dict) else {}
+        return Results.model_validate(kept)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}", remedy=remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} holds no results of a report: {_fault(error)}", remedy=remedy) from error
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a file of results, and where in it."""
+    if not isinstance(error, ValidationError):
+        at = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        return f"it cannot be read as JSON{at}"
+    first = error.errors()[0]
+    place, value, bound = ".".join(map(str, first["loc"])), first["input"], _BOUNDS.get(first["type"])
+    reason = bound.format_map(first["ctx"]) if bound else first["msg"].removeprefix("Input ")
+    return f"{place}: {reason}" + ("" if isinstance(value, dict | list) else f", not {reprlib.repr(value)}")
