@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pdforge.errors import UsageError
+
 DEFAULT_ROOT = "runs"
 ROOT_VARIABLE = "PDFORGE_ROOT"
 
@@ -32,6 +34,20 @@ TRAIN, FINETUNE, EXPORT, EVALUATE = "train", "finetune", "export", "evaluate"
 def storage_root(option: str | Path | None = None, profile: str | None = None) -> Path:
     """The storage root: the option, else $PDFORGE_ROOT, else what the cluster profile says, else ./runs; absolute."""
     return Path(option or os.environ.get(ROOT_VARIABLE) or profile or DEFAULT_ROOT).expanduser().absolute()
+
+
+def require_folder(root: Path) -> None:
+    """A storage root need not be there yet, but nothing else may stand in its place.
+
+    Raises:
+        UsageError: something does.
+    """
+    there = next(path for path in (root, *root.parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(
+            f"the storage root {root} cannot be: {there} is no folder",
+            remedy="--root, --cluster or $PDFORGE_ROOT says where the runs are",
+        )
 
 
 class StageDirectory(NamedTuple):

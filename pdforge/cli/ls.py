@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,18 +20,11 @@ def ls_command(root: RootOption = None, *, cluster: ClusterRootOption = "local",
 
     Example: `pdforge ls --root /scratch/runs`
     """
-    from pdforge.errors import UsageError  # noqa: PLC0415 - keeps `--help` quick
-    from pdforge.launch.find import find_runs, root_of  # noqa: PLC0415
-    from pdforge.launch.status import run_status  # noqa: PLC0415
-    from pdforge.plan.find import read_plan  # noqa: PLC0415
+    from pdforge.launch.find import readable_plans, root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.status import run_statuses  # noqa: PLC0415
 
     storage = root_of([], root, cluster)
-    runs: list[RunStatus] = []
-    for run in find_runs(storage):
-        try:
-            runs.append(run_status(read_plan(run.path), storage))
-        except UsageError as error:  # one damaged run must not hide the others
-            typer.echo(f"warning: {error.message}", err=True)
+    runs = run_statuses(readable_plans(storage, warn=partial(typer.echo, err=True)), storage)
     if as_json:
         typer.echo(json.dumps({"root": str(storage), "runs": [_row(run) for run in runs]}, indent=1))
     elif not runs:

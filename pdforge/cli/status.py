@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,19 +48,18 @@ def status_command(
 
     Example: `pdforge status quickstart --watch`
     """
-    from pdforge.launch.find import find_runs, find_targets, root_of  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.errors import UsageError  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.launch.find import find_targets, readable_plans, root_of  # noqa: PLC0415
     from pdforge.launch.status import run_statuses  # noqa: PLC0415
 
-    wanted = targets or []
-    storage = root_of(wanted, root, cluster)
-    plans = find_targets(
-        wanted or [str(run.path) for run in find_runs(storage)],
-        storage,
-        variants=variant or (),
-        overrides=overrides or (),
-        cluster=cluster,
-        processes=processes,
-    )
+    storage = root_of(targets or [], root, cluster)
+    selection = {"variants": variant or (), "overrides": overrides or ()}
+    if targets:
+        plans = find_targets(targets, storage, cluster=cluster, processes=processes, **selection)
+    elif variant or overrides:
+        raise UsageError("--variant and --set say which runs of a recipe, and none is named", remedy="name the recipe")
+    else:
+        plans = readable_plans(storage, warn=partial(typer.echo, err=True))
 
     def look() -> list[RunStatus]:
         return run_statuses(plans, storage)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 from pdforge.errors import UsageError
-from pdforge.layout import RunDirectory, storage_root
+from pdforge.layout import RunDirectory, require_folder, storage_root
 from pdforge.plan.model import Plan, Stage
 
 
@@ -57,8 +57,33 @@ def find_targets(
 
 
 def find_runs(root: Path) -> list[RunDirectory]:
-    """The runs below a storage root, by name."""
+    """The runs below a storage root, by name.
+
+    Raises:
+        UsageError: the root is no folder.
+    """
+    require_folder(root)
     return [RunDirectory(path.parent) for path in sorted(root.glob("*/plan.json"))]
+
+
+def readable_plans(root: Path, warn: Callable[[str], None]) -> list[Plan]:
+    """The plans of the runs below a storage root, each run once; `warn` is told of those that cannot be read.
+
+    Raises:
+        UsageError: the root is no folder.
+    """
+    from pdforge.plan.find import read_plan  # noqa: PLC0415 - the recipe language: not for `--help`
+
+    plans: dict[str, Plan] = {}
+    for run in find_runs(root):
+        try:
+            plan = read_plan(run.path)
+            plans[plan.directory] = plan
+        except UsageError as error:  # one damaged run must not hide the others
+            warn(f"warning: {error.message}")
+        except OSError as error:
+            warn(f"warning: {run.plan} cannot be read: {error.strerror}")
+    return list(plans.values())
 
 
 def find_stage(stages: Sequence[Stage], wanted: str) -> Stage:

@@ -208,11 +208,6 @@ def run_statuses(plans: Sequence[Plan], root: Path) -> list[RunStatus]:
     return [_run_status(plan, root, [statuses[stage.key] for stage in plan.stages]) for plan in plans]
 
 
-def run_status(plan: Plan, root: Path) -> RunStatus:
-    """How the run of a plan stands."""
-    return run_statuses([plan], root)[0]
-
-
 def _run_status(plan: Plan, root: Path, stages: list[StageStatus]) -> RunStatus:
     run = RunDirectory(root / plan.directory)
     started = run.plan.stat().st_mtime if run.plan.exists() else None

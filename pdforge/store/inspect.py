@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdforge.errors import StoreError, StoreMissing
-from pdforge.layout import TOKENIZER_FILE, StageDirectory
+from pdforge.layout import TOKENIZER_FILE, StageDirectory, require_folder
 from pdforge.store.files import SET_ASIDE, DamagedFileError, Folder
 from pdforge.store.logits import LogitStore
 from pdforge.store.manifest import NAME, kind_of
@@ -38,7 +38,12 @@ class Found:
 
 
 def find_stores(root: Path) -> list[Found]:
-    """Every store of a root, whole or not."""
+    """Every store of a root, whole or not.
+
+    Raises:
+        UsageError: the root is no folder.
+    """
+    require_folder(root)
     return [
         _found(kind, stage)
         for folder, kind in FOLDERS.items()

@@ -148,10 +148,21 @@ def test_a_damaged_plan_hides_no_other_run(folder):
     write_plans(folder)
     broken = next((folder / "runs").glob("count-b-*/plan.json"))
     broken.write_text('{"name": ')
-    output = pdforge(folder, "ls")
-    assert "count-a" in output
-    assert "warning" in output
+    (folder / "runs" / "folder" / "plan.json").mkdir(parents=True)
+    for command in ("ls", "status"):
+        output = pdforge(folder, command).replace("\n", " ")
+        assert "count-a" in output
+        assert f"warning: {broken} is damaged" in output
+        assert f"warning: {folder}/runs/folder/plan.json cannot be read: Is a directory" in output
     assert "plan.json" in pdforge(folder, "status", str(broken.parent), code=2)
+    assert "name the recipe" in pdforge(folder, "status", "--variant", "a", code=2)
+
+
+def test_a_root_that_is_a_file_is_not_an_empty_one(folder):
+    for command in (["ls"], ["status"], ["store", "ls"], ["store", "verify"]):
+        for root in ("count.yaml", "count.yaml/runs"):
+            output = pdforge(folder, *command, "--root", root, code=2).replace("\n", " ")
+            assert f"{folder}/count.yaml is no folder" in output
 
 
 def test_a_run_of_another_root_says_which(folder):

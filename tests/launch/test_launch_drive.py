@@ -17,7 +17,7 @@ from pdforge.errors import EnvironmentFault, StageFailed
 from pdforge.launch.attempts import running_attempt
 from pdforge.launch.lock import is_locked
 from pdforge.launch.records import read_attempt, read_ranks
-from pdforge.launch.status import run_status
+from pdforge.launch.status import run_statuses
 from pdforge.launch.work import Detached, StopSwitch
 from pdforge.layout import StageDirectory, read_json
 from pdforge.plan.model import merged_stages
@@ -26,6 +26,11 @@ from pdforge.plan.model import merged_stages
 def stage_of(root, part):
     stages = merged_stages([plan_of("a"), plan_of("b")])
     return next(StageDirectory(root / stage.directory) for stage in stages if part in stage.directory)
+
+
+def status_of(variant, root):
+    [status] = run_statuses([plan_of(variant)], root)
+    return status
 
 
 def start_driver(root, *variants):
@@ -43,7 +48,7 @@ def test_stages_run_in_order_and_shared_ones_once(root):
     drive(root, plan_of("a"), plan_of("b"), on_event=lambda status: order.append((status.title, status.state))).run()
     assert list(dict.fromkeys(title for title, _ in order)) == ["tokenize", "train a", "train b"]
     assert len(stage_of(root, "tokens").all_attempts()) == 1
-    assert run_status(plan_of("b"), root).state == "done"
+    assert status_of("b", root).state == "done"
     assert (root / "count-a" / "plan.json").exists()
 
 
@@ -52,8 +57,8 @@ def test_after_a_failure_nothing_else_starts_and_what_was_not_run_is_named(root,
     with pytest.raises(StageFailed, match="not run: train a, train b"):
         drive(root, plan_of("a"), plan_of("b")).run()
     assert not stage_of(root, "count-a").all_attempts()
-    assert run_status(plan_of("a"), root).state == "failed"
-    assert [stage.state for stage in run_status(plan_of("a"), root).stages] == ["failed", "waiting"]
+    assert status_of("a", root).state == "failed"
+    assert [stage.state for stage in status_of("a", root).stages] == ["failed", "waiting"]
 
 
 def test_two_drivers_run_a_shared_stage_once(root, counter):
@@ -81,7 +86,7 @@ def test_an_attempt_survives_its_driver_and_the_next_one_attaches(root, counter)
     assert is_locked(tokens)
     drive(root, plan_of("a"), on_event=lambda _: (root / "go").touch()).run()
     assert len(starts(tokens)) == 1
-    assert run_status(plan_of("a"), root).state == "done"
+    assert status_of("a", root).state == "done"
 
 
 def test_who_waits_for_another_drivers_attempt_only_detaches(root, counter):
@@ -138,7 +143,7 @@ def test_a_damaged_record_is_no_obstacle(root):
     train.attempt(1).record.write_text("{")
     train.attempt(1).rank_record(0).write_text(json.dumps({"rank": "?"}))
     train.progress.write_text("")
-    assert run_status(plan_of("a"), root).stages[-1].state == "failed"
+    assert status_of("a", root).stages[-1].state == "failed"
     drive(root, plan_of("a")).run()
     assert train.done.exists()
 
