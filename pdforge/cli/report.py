@@ -112,15 +112,25 @@ def _read(
 ) -> tuple[Results, Path | None, str]:
     """The results, the folder that their curves go to by default, and the report's title; `selection` as
     `find_targets` has it.
+
+    Raises:
+        UsageError: variants or overrides, and nothing but files of results.
     """
+    from pdforge.errors import UsageError  # noqa: PLC0415 - as above
     from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - as above
     from pdforge.report.forms.data import read_results  # noqa: PLC0415
     from pdforge.report.gather import gather  # noqa: PLC0415
     from pdforge.report.model import merged  # noqa: PLC0415
 
-    parts = [read_results(Path(file)) for file in sources if file.endswith(".json")]
+    files, others = _apart(sources)
+    parts = [read_results(Path(file)) for file in files]
     folder = None
-    if others := [source for source in sources if not source.endswith(".json")]:
+    if not others and (selection["variants"] or selection["overrides"]):
+        raise UsageError(
+            f"--variant and --set say which runs of a recipe, and {', '.join(files)} holds results",
+            remedy="name the recipe",
+        )
+    if others:
         storage = root_of(others, root, cluster)
         plans = find_targets(others, storage, cluster=cluster, **selection)
         parts.append(gather(plans, storage))
@@ -130,9 +140,17 @@ def _read(
 
 
 def _print_beside(sources: Sequence[str], root: Path | None, cluster: str, *, as_json: bool, **selection: Any) -> None:
-    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415 - as above
+    """Raises UsageError for a file of results."""
+    from pdforge.errors import UsageError  # noqa: PLC0415 - as above
+    from pdforge.launch.find import find_targets, root_of  # noqa: PLC0415
     from pdforge.report.plan_vs_actual import plan_vs_actual, table_of, to_json  # noqa: PLC0415
 
+    files, _ = _apart(sources)
+    if files:
+        raise UsageError(
+            f"--plan-vs-actual wants runs, and {files[0]} is a file of results: it does not say what was expected",
+            remedy="name a run of `pdforge ls`, or its recipe",
+        )
     storage = root_of(sources, root, cluster)
     plans = find_targets(sources, storage, cluster=cluster, **selection)
     found = {plan.directory: plan_vs_actual(plan, storage) for plan in plans}
@@ -141,6 +159,12 @@ def _print_beside(sources: Sequence[str], root: Path | None, cluster: str, *, as
         return
     for number, (run, rows) in enumerate(found.items()):
         typer.echo(("\n" if number else "") + (f"{run}\n{table_of(rows)}" if rows else f"{run}: nothing is done yet"))
+
+
+def _apart(sources: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files of results, and recipes and runs."""
+    files = [source for source in sources if source.endswith(".json")]
+    return files, [source for source in sources if source not in files]
 
 
 def _title(names: Sequence[str]) -> str:

@@ -270,6 +270,17 @@ def test_what_holds_no_results(tmp_path: Path) -> None:
         assert "Traceback" not in shown.stderr
 
 
+def test_options_that_a_file_of_results_cannot_follow() -> None:
+    file = "docs/report/quickstart.json"
+    for options in (["--variant", "pd"], ["--set", "training.seed=1"]):
+        shown = report(file, *options)
+        assert shown.returncode == ExitCode.COULD_NOT_RUN
+        assert f"{file} holds results" in shown.stderr.replace("\n", " ")
+    shown = report(file, "--plan-vs-actual")
+    assert shown.returncode == ExitCode.COULD_NOT_RUN
+    assert f"--plan-vs-actual wants runs, and {file} is a file of results" in shown.stderr.replace("\n", " ")
+
+
 def test_command_without_matplotlib(plans: list[Plan], recipe: Path, root: Path, tmp_path: Path) -> None:
     finish_all(root, plans)
     log(root, plans[0], rows(1, 2, 3))
