@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pdforge.plan.extension import held_steps
+from pdforge.plan.extension import kept_steps
 from pdforge.plan.jobs import CaptureJob, EvaluateJob, ExportJob, TokenizeJob, TrainJob
 from pdforge.plan.jobs import kept as kept_of
 from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
@@ -108,13 +108,11 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
             if job.teacher is not None and flops is not None:
                 beside = _forward_flops(job.teacher.architecture, tokens, vocabulary, length)
                 flops = None if beside is None else flops + beside
-            kept_checkpoints = min(job.training.checkpoint.keep, -(-job.steps // job.training.checkpoint.every))
-            kept_checkpoints += len(held_steps(job))
             return StageFigures.model_construct(
                 steps=job.steps,
                 tokens=tokens,
                 flops=flops,
-                bytes=checkpoint_bytes(job.architecture, vocabulary) * kept_checkpoints,
+                bytes=checkpoint_bytes(job.architecture, vocabulary) * len(kept_steps(job)),
             )
 
 

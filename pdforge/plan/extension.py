@@ -97,6 +97,17 @@ def held_steps(job: TrainJob) -> tuple[int, ...]:
     return tuple(sorted({held_step(job), *job.evaluated} - {0}))
 
 
+def saved_steps(job: TrainJob) -> list[int]:
+    """The steps whose checkpoints are saved whatever the time, rising."""
+    every = job.training.checkpoint.every
+    return sorted({*range(every, job.steps, every), *held_steps(job), job.steps})
+
+
+def kept_steps(job: TrainJob) -> list[int]:
+    """Those of them whose checkpoints are there when it is done, rising: held ones count among the newest, too."""
+    return sorted({*saved_steps(job)[-job.training.checkpoint.keep :], *held_steps(job)})
+
+
 def _plateau_end(schedule: Any, steps: int) -> int:
     match schedule:
         case Constant():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pdforge.layout import StageDirectory
 from pdforge.plan.estimate import BYTES_PER_ENTRY, KEPT_ENTRIES_VOCABULARY, checkpoint_bytes, kept_entries
-from pdforge.plan.extension import held_steps
+from pdforge.plan.extension import kept_steps, saved_steps
 from pdforge.plan.jobs import CaptureJob, TrainJob, kept
 from pdforge.recipe.models import Sample
 
@@ -73,10 +73,8 @@ class StoredBytes(NamedTuple):
 
 def checkpoint_figures(job: TrainJob) -> CheckpointFigures:
     """Sizes and numbers; those that are due by time only are not counted."""
-    every, keep = job.training.checkpoint.every, job.training.checkpoint.keep
-    saves, held = -(-job.steps // every), held_steps(job)
     each = checkpoint_bytes(job.architecture, job.vocabulary)
-    return CheckpointFigures(each, min(keep, saves) + len(held), saves + sum(step % every > 0 for step in held))
+    return CheckpointFigures(each, len(kept_steps(job)), len(saved_steps(job)))
 
 
 def store_figures(job: CaptureJob, directory: StageDirectory, measured: StoredBytes | None) -> StoreFigures:

@@ -187,6 +187,14 @@ def test_checkpoints(plans: MakePlans, tmp_path: Path) -> None:
     assert made.written_bytes == 4 * made.each
 
 
+def test_a_checkpoint_that_is_held_counts_among_the_newest() -> None:
+    """Of 25 of `pd_star` there stay those of steps 11,500, 11,802 (before the decay) and 11,921."""
+    train = only(gallery("pd_star", variants=("1.9b",)), "train")
+    assert train.checkpoints is not None
+    assert (train.checkpoints.kept, train.checkpoints.saves) == (3, 25)
+    assert train.bytes == 3 * train.checkpoints.each
+
+
 def test_curves_turn_where_the_schedules_do() -> None:
     curves = {curve.name: curve for curve in only(gallery("pd_star", variants=("1.9b",)), "train").curves}
     assert [step for step, _ in curves["α"].keys] == [1, 1192, 11_802, 11_921]
