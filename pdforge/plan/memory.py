@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pdforge.plan.batch import split_batch
-from pdforge.plan.jobs import CaptureJob, TrainJob, kept
+from pdforge.plan.jobs import CaptureJob, ModelSource, TrainJob, kept
 from pdforge.recipe.models import Architecture, Parallelism
-from pdforge.recipe.sizes import parameter_count
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of a number, by dtype."""
@@ -157,8 +156,8 @@ def capture_memory(job: CaptureJob) -> Memory | None:
     if shape is None:
         return None
     width, vocabulary, length = BYTES[job.precision], job.teacher.vocabulary, job.teacher.sequence_length
-    # a checkpoint is read in float32, and then converted
-    weights = max(4, width) * parameter_count(shape, vocabulary).total
+    # torchtitan's weights are read in float32, and then converted; others reach the device as they are used
+    weights = (4 if isinstance(job.teacher, ModelSource) else width) * _frozen(shape, vocabulary, job.shard)
     positions = job.micro * length
     hidden = width * positions * (4 * shape.hidden + 3 * shape.ffn)
     rows = max(1, _CAPTURED_AT_ONCE // vocabulary)
@@ -311,18 +310,25 @@ class _Trained:
 
 def weights_beside(job: TrainJob) -> int:
     """Bytes of the frozen teacher in a training's own job, on one device; 0 where there is none, or its shape is
-    unknown. Its layers are sharded over `data_shard`, the one at work and the next one whole; its tables everywhere.
+    unknown. Its layers are sharded over `data_shard`.
     """
     shape = job.teacher.architecture if job.teacher else None
     if shape is None or job.teacher_precision is None:
         return 0
     shard = split_batch(job.training, job.processes, place=job.place).data_parallel
     shard //= job.training.parallelism.data_replicate
+    return BYTES[job.teacher_precision] * _frozen(shape, job.vocabulary, shard)
+
+
+def _frozen(shape: Architecture, vocabulary: int, shard: int) -> int:
+    """Elements of a frozen model on one of the devices that share its layers: of these the one at work and the next one
+    are whole, the tables everywhere.
+    """
     block = block_tensors(shape)
     layers = shape.layers * sum(tensor.local(shard, 1) for tensor in block)
     gathered = 2 * sum(tensor.local(1, 1) for tensor in block) if shard > 1 else 0
-    tables = (1 if shape.tied_embeddings else 2) * job.vocabulary * shape.hidden + shape.hidden
-    return BYTES[job.teacher_precision] * (layers + gathered + tables)
+    tables = (1 if shape.tied_embeddings else 2) * vocabulary * shape.hidden + shape.hidden
+    return layers + gathered + tables
 
 
 def kept_of_a_block(shape: Architecture) -> int:

@@ -9,8 +9,8 @@ import pytest
 
 from pdforge.plan.advice import advice
 from pdforge.plan.fitting import fit, ways_to_fit
-from pdforge.plan.jobs import TrainJob
-from pdforge.plan.memory import ACTIVATIONS, STATIC, training_memory
+from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
+from pdforge.plan.memory import ACTIVATIONS, STATIC, block_tensors, capture_memory, training_memory
 from pdforge.plan.model import Plan
 from pdforge.plan.profile import Profile
 from pdforge.recipe.sizes import parameter_count
@@ -87,6 +87,32 @@ def test_the_teachers_entries_are_counted(plans: MakePlans) -> None:
     [plan] = plans(profile=GPU)
     assert isinstance(plan.training.job, TrainJob)
     assert parts(plan.training.job)["teacher"] == 2 * 4 * (1 + 2 * 20) * 2 * 64
+
+
+def test_a_capture_holds_the_weights_as_they_reach_the_device(plans: MakePlans) -> None:
+    """torchtitan's in float32; those of a Hugging Face model in its dtype, its layers in shards where it has some."""
+    [plan] = plans("teacher.model.architecture.layers=16", profile=GPU)
+    captured = plan.captures[0].job
+    assert isinstance(captured, CaptureJob)
+    shape, vocabulary, length = captured.teacher.architecture, 300, captured.teacher.sequence_length
+    assert shape is not None
+    total, block = parameter_count(shape, vocabulary).total, sum(each.local(1, 1) for each in block_tensors(shape))
+
+    def weights(one: CaptureJob) -> int:
+        found = capture_memory(one)
+        assert found is not None
+        return dict(found.parts)["parameters"]
+
+    def published(shard: int) -> CaptureJob:
+        source = HuggingFaceSource.model_construct(
+            architecture=shape, vocabulary=vocabulary, sequence_length=length, shard=shard
+        )
+        return captured.model_copy(update={"teacher": source})
+
+    assert captured.precision == "bfloat16"
+    assert weights(captured) == 4 * total
+    assert weights(published(1)) == 2 * total
+    assert weights(published(4)) == 2 * (total - 16 * block + 16 * block // 4 + 2 * block)
 
 
 def findings(plan: Plan) -> dict[str, str]:
