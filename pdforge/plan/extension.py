@@ -98,14 +98,15 @@ def held_steps(job: TrainJob) -> tuple[int, ...]:
 
 
 def saved_steps(job: TrainJob) -> list[int]:
-    """The steps whose checkpoints are saved whatever the time, rising."""
-    every = job.training.checkpoint.every
-    return sorted({*range(every, job.steps, every), *held_steps(job), job.steps})
+    """The steps whose checkpoints it saves whatever the time, rising."""
+    every, came = job.training.checkpoint.every, job.extends.step if job.extends else 0
+    return sorted(step for step in {*range(every, job.steps, every), *held_steps(job), job.steps} if step > came)
 
 
 def kept_steps(job: TrainJob) -> list[int]:
     """Those of them whose checkpoints are there when it is done, rising: held ones count among the newest, too."""
-    return sorted({*saved_steps(job)[-job.training.checkpoint.keep :], *held_steps(job)})
+    saved = saved_steps(job)
+    return sorted({*saved[-job.training.checkpoint.keep :], *held_steps(job)} & {*saved})
 
 
 def _plateau_end(schedule: Any, steps: int) -> int:

@@ -209,6 +209,11 @@ class TrainJob(_Job):
     output: str
 
     @property
+    def own_steps(self) -> int:
+        """Steps that it makes itself: those behind the checkpoint that it goes on from."""
+        return self.steps - (self.extends.step if self.extends else 0)
+
+    @property
     def stores(self) -> list[str]:
         """The logit stores that it reads."""
         return [*([self.logits] if self.logits else []), *(each.logits for each in self.also)]

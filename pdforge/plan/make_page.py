@@ -127,7 +127,8 @@ class _Context:
 
     def step(self, stage: Stage) -> Step:
         figures, job, profile = self.figures.get(stage.key, StageFigures.model_construct()), stage.job, self.profile
-        duration = estimate_duration(stage, figures.tokens, profile, self.measured)
+        own = _own(job, figures)
+        duration = estimate_duration(stage, own.tokens, profile, self.measured)
         store = self.stores[job.output] if isinstance(job, CaptureJob) else None
         checkpoints = checkpoint_figures(job) if isinstance(job, TrainJob) else None
         size = store.bytes if store else checkpoints.kept_bytes if checkpoints else figures.bytes
@@ -144,13 +145,13 @@ class _Context:
             steps=figures.steps,
             tokens=figures.tokens,
             epochs=figures.tokens / self.train_tokens if isinstance(job, TrainJob) and figures.tokens else None,
-            flops=figures.flops,
+            flops=own.flops,
             bytes=size,
             bytes_at_most=store.bytes_at_most if store else None,
             duration=duration,
             requeues=requeues(duration, profile) if duration else None,
             cost=hours * profile.price if hours is not None and profile.price is not None else None,
-            read_rate=self._read_rate(job, figures.tokens, duration),
+            read_rate=self._read_rate(job, own.tokens, duration),
             write_rate=_write_rate(checkpoints.written_bytes if checkpoints else size, duration),
             memory=_memory(stage),
             batch=_batch(job) if isinstance(job, TrainJob) else None,
@@ -169,6 +170,15 @@ class _Context:
                 return None
             read += store.bytes / store.positions * tokens
         return read / duration.seconds
+
+
+def _own(job: object, figures: StageFigures) -> StageFigures:
+    """What the stage itself goes through: without what a training that goes on from another run has from there."""
+    if not isinstance(job, TrainJob) or figures.tokens is None:
+        return figures
+    tokens = figures.tokens // job.steps * job.own_steps
+    flops = None if figures.flops is None else figures.flops * tokens / figures.tokens
+    return figures.model_copy(update={"tokens": tokens, "flops": flops})
 
 
 def _write_rate(size: int | None, duration: Duration | None) -> float | None:

@@ -33,6 +33,7 @@ class Measured(BaseModel):
     """Names everything that changes how long a token takes: stages that agree on it take the same time."""
     processes: int
     tokens: int | None = None
+    """That it went through itself."""
     tokens_per_second: float | None = None
     """Of all processes together, without the start."""
     flops_per_second: float | None = None
@@ -191,7 +192,7 @@ def _stored(job: Job, results: dict[str, Any]) -> dict[str, Any]:
 def _tokens(job: Job) -> int | None:
     match job:
         case TrainJob():
-            return job.steps * job.training.batch.global_ * job.sequence_length
+            return job.own_steps * job.training.batch.global_ * job.sequence_length
         case CaptureJob():
             return job.sequences * job.teacher.sequence_length
         case TokenizeJob():

@@ -102,6 +102,7 @@ class Step(NamedTuple):
     epochs: float | None
     """Tokens read, over those of the training split."""
     flops: float | None
+    """As time and money, without what it has from the run that it goes on from; steps and tokens are the student's."""
     bytes: int | None
     """On disk when it is done."""
     bytes_at_most: int | None

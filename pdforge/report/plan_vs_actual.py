@@ -66,7 +66,7 @@ def _of_stage(stage: dict[str, Any], found: Measured) -> Iterator[Beside]:
     took, store, made = stage["duration"] or {}, stage["store"] or {}, stage["checkpoints"] or {}
     title, source = stage["title"], took.get("source", UNKNOWN)
     yield Beside(title, "wall-clock", took.get("seconds"), source, found.seconds)
-    rate = stage["tokens"] / (took["seconds"] - took["start"]) if took and stage["tokens"] else None
+    rate = found.tokens / (took["seconds"] - took["start"]) if took and found.tokens else None
     yield Beside(title, "tokens a second", rate, source, found.tokens_per_second)
     if store:
         entries = store["entries"]

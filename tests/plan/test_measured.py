@@ -19,6 +19,8 @@ from pdforge.plan.profile import Profile
 from pdforge.report.plan_vs_actual import plan_vs_actual
 from tests.plan.conftest import CPU, MakePlans
 from tests.plan.test_commands import pdforge
+from tests.plan.test_extension import CONSTANT, EXTEND, steps
+from tests.plan.test_extension import finish as write_finished
 
 FULL = {"positions": 11_776, "kept_count": 12.5, "bytes": 11_776 * 12.5 * 1.25, "seconds": 20.0}
 
@@ -216,6 +218,22 @@ def test_estimates_stand_beside_what_happened(plans: MakePlans, recipe: Path, tm
     assert ratio["wall-clock"] == pytest.approx(44 / 40)
     assert ratio["tokens a second"] == pytest.approx(1.1)
     assert ratio["entries a token"] == pytest.approx(13 / 12.5)
+
+
+def test_of_a_training_that_goes_on_the_steps_count_that_it_makes(plans: MakePlans, tmp_path: Path) -> None:
+    """20 of 40 steps, in 60 seconds; as many were expected."""
+    root = tmp_path / "runs"
+    [short] = plans(*steps(20, *CONSTANT))
+    keep_measured(finish(short.training, root, rate=500.0, seconds=60.0), root, CPU)
+    write_finished(short, root)
+    [plan] = plans(*steps(40, *CONSTANT, EXTEND))
+    write_runs([plan], root)
+    found = measure(finish(plan.training, root, rate=500.0, seconds=60.0), CPU)
+    assert found is not None
+    tokens = 20 * 8 * 64
+    assert (found.tokens, found.overhead) == (tokens, pytest.approx(60 - tokens / 500))
+    ratio = {row.figure: row.ratio for row in plan_vs_actual(plan, root)}
+    assert (ratio["wall-clock"], ratio["tokens a second"]) == pytest.approx((1.0, 1.0))
 
 
 def test_a_run_without_a_page_is_named(plans: MakePlans, recipe: Path, tmp_path: Path) -> None:

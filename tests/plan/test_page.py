@@ -18,6 +18,7 @@ from pdforge.plan.page import PlanPage, Step
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
 from tests.plan.conftest import CPU, MakePlans
+from tests.plan.test_extension import CONSTANT, EXTEND, finish, steps
 from tests.store import made
 
 H100 = Profile(
@@ -164,6 +165,27 @@ def test_what_is_done_costs_nothing(plans: MakePlans, tmp_path: Path) -> None:
     assert [step.done for step in page.stages] == [True, False, False, False]
     assert page.total.bytes is not None
     assert before.total.bytes == page.total.bytes + (page.stages[0].bytes or 0)
+
+
+def test_what_a_shorter_run_has_done_costs_nothing(plans: MakePlans, tmp_path: Path) -> None:
+    """A student of 40 steps that goes on from step 20 of another."""
+    root, gpu = tmp_path / "runs", Profile(name="gpu", device="cuda", gpu="H100", price=1.0)
+    more = "training.checkpoint={every: 10, keep: 9}"
+    short, long = (plans(*steps(number, *CONSTANT, more), profile=gpu)[0] for number in (20, 40))
+    whole = only(make_page([long], root), "train")
+    finish(short, root)
+    [going_on] = plans(*steps(40, *CONSTANT, more, EXTEND), profile=gpu)
+    half = only(make_page([going_on], root), "train")
+    assert (half.steps, half.tokens, half.epochs) == (whole.steps, whole.tokens, whole.epochs)
+    for one, other in ((half.flops, whole.flops), (half.process_hours, whole.process_hours), (half.cost, whole.cost)):
+        assert one is not None
+        assert other is not None
+        assert one == pytest.approx(other / 2)
+    assert (half.read_rate, half.write_rate) == pytest.approx((whole.read_rate, whole.write_rate))
+    assert half.checkpoints is not None
+    assert whole.checkpoints is not None
+    assert (half.checkpoints.saves, half.checkpoints.kept) == (2, 2)
+    assert (whole.checkpoints.saves, whole.checkpoints.kept) == (4, 4)
 
 
 def test_shards_that_are_there_say_what_the_others_weigh(plans: MakePlans, tmp_path: Path) -> None:
