@@ -134,7 +134,8 @@ def measure(stage: StageDirectory, profile: Profile) -> Measured | None:
         return None
     tokens, flops, processes = _tokens(job), model_flops_per_token(job), getattr(job, "processes", 1)
     rate, seconds = _rate(stage), _seconds(stage, finished)
-    if rate is None and tokens and results.get("seconds"):
+    # the results tell of the last start only
+    if rate is None and tokens and seconds and results.get("seconds"):
         rate = tokens / results["seconds"]
     overhead = seconds - tokens / rate if seconds and tokens and rate else None
     stored = _stored(job, results)

@@ -149,6 +149,15 @@ def test_after_a_restart_the_rate_counts_and_the_time_does_not(plans: MakePlans,
     assert (found.seconds, found.overhead, found.tokens_per_second) == (None, None, 500.0)
 
 
+def test_what_the_last_start_took_is_not_the_time_of_all_tokens(plans: MakePlans, tmp_path: Path) -> None:
+    """A capture that only published what earlier starts, or the tasks of an array, had captured."""
+    [plan] = plans()
+    found = measure(finish(stage_of(plan, "capture"), tmp_path, rate=None, seconds=2.0, attempts=3, results=FULL), CPU)
+    assert found is not None
+    assert (found.tokens_per_second, found.flops_per_second) == (None, None)
+    assert found.entries == 12.5
+
+
 def test_a_store_predicts_the_next_one(plans: MakePlans, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     [plan] = plans()
