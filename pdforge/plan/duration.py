@@ -37,8 +37,8 @@ def estimate_duration(
     if tokens is None:
         return None
     here = [each for each in measured if each.profile == profile.name and each.tokens_per_second]
-    work = work_of(stage.job)
-    same = [each for each in here if each.work == work and each.processes == stage.processes]
+    work, processes = work_of(stage.job), profile.at_once(stage.kind, stage.processes)
+    same = [each for each in here if each.work == work and each.processes == processes]
     if same:
         return _same_work(tokens, same)
     known = device_rate(stage, profile, measured)
@@ -83,7 +83,7 @@ def _seconds(stage: Stage, tokens: int, profile: Profile, rate: float) -> float 
         step = step_time(job, profile, rate)
         return step.total * tokens / (job.training.batch.global_ * job.sequence_length) if step else None
     flops = model_flops_per_token(job)
-    return None if flops is None else flops * tokens / (rate * stage.processes)
+    return None if flops is None else flops * tokens / (rate * profile.at_once(stage.kind, stage.processes))
 
 
 def requeues(duration: Duration, profile: Profile) -> int | None:

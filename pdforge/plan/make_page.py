@@ -23,6 +23,7 @@ from pdforge.plan.reuse import logit_store_line
 from pdforge.plan.science import science_of
 from pdforge.plan.shapes import shape_of
 from pdforge.plan.storage import StoredBytes, StoreFigures, checkpoint_figures, store_figures
+from pdforge.plan.wall_clock import wall_clock
 from pdforge.recipe.models import Architecture
 from pdforge.recipe.sizes import parameter_count
 
@@ -132,7 +133,8 @@ class _Context:
         store = self.stores[job.output] if isinstance(job, CaptureJob) else None
         checkpoints = checkpoint_figures(job) if isinstance(job, TrainJob) else None
         size = store.bytes if store else checkpoints.kept_bytes if checkpoints else figures.bytes
-        hours = duration.seconds * stage.processes / 3600 if duration else None
+        processes = profile.at_once(stage.kind, stage.processes)
+        hours = duration.seconds * processes / 3600 if duration else None
         return Step(
             number=self.numbers[stage.key],
             key=stage.key,
@@ -140,7 +142,7 @@ class _Context:
             title=stage.title,
             directory=stage.directory,
             needs=tuple(self.numbers[key] for key in stage.needs),
-            processes=stage.processes,
+            processes=processes,
             done=StageDirectory(self.root / stage.directory).done.exists(),
             steps=figures.steps,
             tokens=figures.tokens,
@@ -215,6 +217,7 @@ def _place(profile: Profile, root: Path) -> Place:
         disk=profile.disk or (_free(root) if profile.executor == "local" else None),
         disk_read=profile.disk_read,
         disk_write=profile.disk_write,
+        runs_at_once=profile.runs_at_once,
     )
 
 
@@ -277,21 +280,10 @@ def _total(steps: Sequence[Step], profile: Profile) -> Total:
     sizes = [step.bytes if step.bytes is not None else step.bytes_at_most for step in open_steps]
     costs = [step.cost for step in timed]
     return Total(
-        seconds=_wall(steps, profile, "seconds") if known else None,
-        low=_wall(steps, profile, "low") if known else None,
-        high=_wall(steps, profile, "high") if known else None,
+        seconds=wall_clock(steps, profile, "seconds") if known else None,
+        low=wall_clock(steps, profile, "low") if known else None,
+        high=wall_clock(steps, profile, "high") if known else None,
         process_hours=sum(step.process_hours or 0.0 for step in timed) if known else None,
         cost=sum(cost or 0.0 for cost in costs) if known and profile.price is not None else None,
         bytes=None if None in sizes else sum(size for size in sizes if size is not None),
     )
-
-
-def _wall(steps: Sequence[Step], profile: Profile, name: str) -> float:
-    """On this machine the sum of all stages; on a scheduler the longest chain of those that wait for each other."""
-    took = {step.number: 0.0 if step.done or not step.duration else getattr(step.duration, name) for step in steps}
-    if profile.executor == "local":
-        return sum(took.values())
-    ends: dict[int, float] = {}
-    for step in steps:
-        ends[step.number] = took[step.number] + max((ends[number] for number in step.needs), default=0.0)
-    return max(ends.values())

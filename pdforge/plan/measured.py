@@ -132,7 +132,8 @@ def measure(stage: StageDirectory, profile: Profile) -> Measured | None:
         results, finished = dict(done["results"]), float(done["finished"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    tokens, flops, processes = _tokens(job), model_flops_per_token(job), getattr(job, "processes", 1)
+    tokens, flops = _tokens(job), model_flops_per_token(job)
+    processes = profile.at_once(job.kind, getattr(job, "processes", 1))
     rate, seconds = _rate(stage), _seconds(stage, finished)
     # the results tell of the last start only
     if rate is None and tokens and seconds and results.get("seconds"):

@@ -33,6 +33,7 @@ class Place(NamedTuple):
     """Bytes that are free for runs."""
     disk_read: int | None
     disk_write: int | None
+    runs_at_once: int | None
 
 
 class Run(NamedTuple):
@@ -96,6 +97,7 @@ class Step(NamedTuple):
     directory: str
     needs: tuple[int, ...]
     processes: int
+    """At one time."""
     done: bool
     steps: int | None
     tokens: int | None
@@ -135,7 +137,7 @@ class Total(NamedTuple):
     """Of the stages that are not done."""
 
     seconds: float | None
-    """Wall-clock, stages that need not wait for each other at one time where a scheduler runs them."""
+    """Wall-clock, as far as stages run at one time (`wall_clock`)."""
     low: float | None
     high: float | None
     process_hours: float | None

@@ -175,6 +175,14 @@ class Profile(Model):
         """Processes of a training stage, on all nodes."""
         return self.nodes * self.processes_per_node
 
+    def at_once(self, kind: str, processes: int) -> int:
+        """How many processes of a stage run at one time: of a capture that is a job array those of all its tasks that
+        may.
+        """
+        if kind != "capture" or self.executor != "slurm" or self.capture_tasks == 1:
+            return processes
+        return self.processes_per_node * min(self.capture_tasks, self.array_parallelism)
+
     @property
     def memory_of_a_gpu(self) -> int | None:
         """Bytes; None: unknown, or there are none."""

@@ -82,3 +82,11 @@ def test_processes_are_divided_over_nodes():
     assert two.with_processes(6).processes_per_node == 3
     with pytest.raises(UsageError, match="does not divide over the 2 nodes"):
         two.with_processes(3)
+
+
+def test_a_capture_that_is_an_array_has_the_processes_of_its_tasks():
+    array = Profile(name="array", executor="slurm", nodes=2, processes_per_node=4, capture_tasks=32)
+    assert (array.at_once("capture", 8), array.at_once("train", 8)) == (128, 8)
+    assert array.model_copy(update={"array_parallelism": 5}).at_once("capture", 8) == 20
+    assert array.model_copy(update={"capture_tasks": 1}).at_once("capture", 8) == 8
+    assert array.model_copy(update={"executor": "local"}).at_once("capture", 8) == 8

@@ -158,6 +158,24 @@ def test_what_the_last_start_took_is_not_the_time_of_all_tokens(plans: MakePlans
     assert found.entries == 12.5
 
 
+def test_a_capture_of_an_array_runs_on_all_its_tasks(plans: MakePlans, tmp_path: Path) -> None:
+    """32 tasks of 4 processes, of which 8 run at one time; its rate is that of 32 processes."""
+    root = tmp_path / "runs"
+    array = Profile(name="array", executor="slurm", processes_per_node=4, capture_tasks=32, array_parallelism=8)
+    [plan] = plans(profile=array)
+    keep_measured(finish(stage_of(plan, "capture"), root, rate=400.0, seconds=40.0, results=FULL), root, array)
+    [kept] = read_measured(root)
+    assert kept.processes == 32
+    again = step(page(plans("teacher.model.training.seed=5", profile=array)[0], root), "capture")
+    assert again.duration is not None
+    assert (again.processes, again.duration.source) == (32, "measured here once")
+    [twice] = plans("teacher.truncation.top_k=5", profile=array.model_copy(update={"array_parallelism": 16}))
+    other = step(page(twice, root), "capture")
+    assert other.duration is not None
+    assert other.processes == 64
+    assert other.duration.seconds - other.duration.start == pytest.approx(23 * 8 * 64 / 800)
+
+
 def test_a_store_predicts_the_next_one(plans: MakePlans, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     [plan] = plans()

@@ -146,6 +146,18 @@ def test_runs_wait_for_each_other_only_where_one_machine_carries_them_out() -> N
     assert capture is not None
     assert cluster.total.seconds == pytest.approx(capture.seconds + max(took[1:]))
     assert cluster.total.process_hours == here.total.process_hours
+    one, two = (
+        gallery("pd_star", profile=H100.model_copy(update={"runs_at_once": number, "executor": executor}))
+        for number, executor in ((1, "slurm"), (2, "local"))
+    )
+    assert one.total.seconds == pytest.approx(sum(took))
+    assert two.total.seconds == pytest.approx(took[0] + took[1] + took[3])
+    times = [next(each for each in sections(page) if each.title == "time") for page in (cluster, here, two)]
+    assert [time.table and time.table.rows[-1].cells[-1] for time in times] == [
+        "longest chain",
+        "one after another",
+        "2 at a time",
+    ]
 
 
 @pytest.mark.parametrize(("nodes", "accumulation"), [(8, 8), (32, 2)])

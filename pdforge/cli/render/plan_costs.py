@@ -6,7 +6,7 @@ from pdforge.cli.render.plan_groups import ONE_OF_SEVERAL, alike, rows
 from pdforge.cli.render.sections import Column, Row, Section, Table
 from pdforge.plan.duration import Duration
 from pdforge.plan.memory import ORDER
-from pdforge.plan.page import PlanPage, Step
+from pdforge.plan.page import Place, PlanPage, Step
 from pdforge.text import UNKNOWN, duration, size
 
 _GIB = float(1 << 30)
@@ -79,7 +79,7 @@ def costs(page: PlanPage) -> Section:
                 UNKNOWN if total.process_hours is None else f"{total.process_hours:,.1f}",
                 *([UNKNOWN if total.cost is None else f"{total.cost:,.0f}"] if money else []),
                 *([""] if place.walltime else []),
-                "one after another" if place.executor == "local" else "longest chain",
+                _together(place),
             ),
             strong=True,
         )
@@ -91,6 +91,13 @@ def costs(page: PlanPage) -> Section:
             notes.append("what is unknown is not in the sums")
         notes.append("unknown until a run was measured on this profile, or it says `gpu` or `peak_flops`")
     return Section("time", table=Table(columns, tuple(lines)), notes=tuple(notes))
+
+
+def _together(place: Place) -> str:
+    """What the wall-clock of all stages is."""
+    if place.executor != "local":
+        return "longest chain"
+    return f"{place.runs_at_once} at a time" if place.runs_at_once and place.runs_at_once > 1 else "one after another"
 
 
 def _cost(step: Step, page: PlanPage) -> tuple[str, ...]:
