@@ -8,6 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 from pdforge.plan.batch import Split, split_batch
+from pdforge.plan.estimate import flops_per_token
 from pdforge.plan.jobs import TrainJob
 from pdforge.plan.measured import model_flops_per_token
 from pdforge.plan.memory import BYTES, Part, block_tensors, parts_of_model, stages_of_a_place
@@ -26,7 +27,7 @@ class StepTime(NamedTuple):
     """Seconds of one optimizer step by what they go on."""
 
     compute: float
-    """Products of the model, forward and backward."""
+    """Products of the model, forward and backward, and those of a frozen teacher beside it."""
     again: float
     """Products that activation checkpointing makes a second time."""
     shards: float
@@ -56,18 +57,21 @@ def step_time(job: TrainJob, profile: Profile, rate: float) -> StepTime | None:
         UsageError: the job's parallelism does not fit its processes.
     """
     flops = model_flops_per_token(job)
-    return None if flops is None else _Step(job, profile, flops / rate).time
+    return None if flops is None else _Step(job, profile, flops, rate).time
 
 
 class _Step:
-    def __init__(self, job: TrainJob, profile: Profile, seconds_per_token: float) -> None:
+    def __init__(self, job: TrainJob, profile: Profile, flops: float, rate: float) -> None:
         self.job, self.profile, self.shape = job, profile, job.architecture
         self.training = job.training
         self.spread = self.training.parallelism
         self.split: Split = split_batch(self.training, job.processes, place=job.place)
         self.width = BYTES[self.training.precision]
-        tokens = self.training.batch.global_ * job.sequence_length
-        self.compute = seconds_per_token * tokens / job.processes
+        tokens = self.training.batch.global_ * job.sequence_length / job.processes
+        self.compute = flops * tokens / rate
+        # of a frozen teacher beside it nothing is made again
+        own = flops_per_token(job.architecture, job.vocabulary, job.sequence_length)
+        self.again = RECOMPUTED[self.training.activation_checkpointing] * own * tokens / rate
         self.passes = self.split.accumulation
         """Micro-steps of a device, one after the other."""
         through = self.training.batch.micro
@@ -76,11 +80,10 @@ class _Step:
 
     @property
     def time(self) -> StepTime:
-        again = self.compute * RECOMPUTED[self.training.activation_checkpointing]
         tensor, context = self._tensor, self._context
-        busy = self.compute + again + tensor + context
+        busy = self.compute + self.again + tensor + context
         waiting = (self._unevenness * (1 + self._bubble) - 1) * busy
-        return StepTime(self.compute, again, self._shards(self.compute + again), tensor, context, waiting)
+        return StepTime(self.compute, self.again, self._shards(self.compute + self.again), tensor, context, waiting)
 
     def _bandwidth(self, stride: int, degree: int) -> float:
         """Bytes a second that a device gets from a group of `degree` devices, `stride` ranks from one to the next: of

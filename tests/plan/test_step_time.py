@@ -45,6 +45,18 @@ def test_products_and_those_made_again(plans: MakePlans) -> None:
     assert time(plans).compute == pytest.approx(base.compute / 4)
 
 
+def test_nothing_of_a_frozen_teacher_is_made_again(plans: MakePlans) -> None:
+    one, profile = job(plans, "training.activation_checkpointing=full", a_node=1)
+    [plan] = plans("teacher.logits={mode: live}")
+    assert isinstance(plan.training.job, TrainJob)
+    beside = one.model_copy(update={"teacher": plan.training.job.teacher})
+    alone, both = step_time(one, profile, RATE), step_time(beside, profile, RATE)
+    assert alone is not None
+    assert both is not None
+    assert both.compute > alone.compute
+    assert both.again == alone.again
+
+
 def test_what_shards_send_is_hidden_but_for_a_block(plans: MakePlans) -> None:
     """Float32: gathered forward and backward, and reduced, 4 bytes each; two blocks, and the ends as a third."""
     one, _ = job(plans)
