@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
+from pdforge.plan.estimate import model_flops_per_token
 from pdforge.plan.jobs import TrainJob
-from pdforge.plan.measured import Measured, model_flops_per_token, work_of
+from pdforge.plan.measured import Measured, work_of
 from pdforge.plan.model import Stage
 from pdforge.plan.profile import Profile
 from pdforge.plan.step_time import step_time
@@ -51,7 +52,7 @@ class Rate(NamedTuple):
     """What one device reaches."""
 
     flops: float
-    """Model FLOP/s."""
+    """FLOP/s of its products."""
     source: str
     band: float
     start: float
@@ -61,7 +62,7 @@ class Rate(NamedTuple):
 def device_rate(stage: Stage, profile: Profile, measured: Sequence[Measured]) -> Rate | None:
     """What a device of a profile reaches in a stage, from other work or assumed; None: unknown."""
     device = getattr(stage.job, "device", "cpu")
-    alike = [each for each in measured if each.flops_per_second and _alike(each.kind, stage.kind)]
+    alike = [each for each in measured if each.device == device and _alike(each.kind, stage.kind)]
     for source, group in (
         (f"measured on {profile.name}", [each for each in alike if each.profile == profile.name]),
         (
@@ -69,10 +70,11 @@ def device_rate(stage: Stage, profile: Profile, measured: Sequence[Measured]) ->
             [each for each in alike if profile.gpu and each.gpu == profile.gpu],
         ),
     ):
-        if rates := [each.flops_per_second for each in group if each.flops_per_second and each.device == device]:
+        # earlier versions kept no rate of products
+        if rates := [rate for each in group if (rate := each.products_per_second or each.flops_per_second)]:
             return Rate(median(rates), f"{source}, other work", _SCALED, _start(group))
     if device == "cuda" and (peak := profile.flops_of_a_gpu):
-        return Rate(peak * profile.mfu, f"assumed MFU {100 * profile.mfu:.0f} %", _ASSUMED, 0.0)
+        return Rate(peak * profile.mfu, f"assumed {100 * profile.mfu:.0f} % of peak", _ASSUMED, 0.0)
     return None
 
 

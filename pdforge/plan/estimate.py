@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdforge.plan.extension import kept_steps
-from pdforge.plan.jobs import CaptureJob, EvaluateJob, ExportJob, TokenizeJob, TrainJob
+from pdforge.plan.jobs import (
+    CaptureJob,
+    EvaluateJob,
+    ExportJob,
+    HuggingFaceSource,
+    Job,
+    ModelSource,
+    TokenizeJob,
+    TrainJob,
+)
 from pdforge.plan.jobs import kept as kept_of
 from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
 from pdforge.recipe.models import Architecture, Recipe, TopPTopK, Truncation
@@ -66,6 +75,24 @@ def flops_per_token(architecture: Architecture, vocabulary: int, sequence_length
     return 6 * (multiplying + attention)
 
 
+def model_flops_per_token(job: Job) -> float | None:
+    """Of the models that a stage runs; None: unknown, or it runs none."""
+    match job:
+        case TrainJob():
+            own: float = flops_per_token(job.architecture, job.vocabulary, job.sequence_length)
+            beside = _forward(job.teacher) if job.teacher else 0.0
+            return None if beside is None else own + beside
+        case CaptureJob():
+            return _forward(job.teacher) if job.runs_teacher else None
+    return None
+
+
+def _forward(source: ModelSource | HuggingFaceSource) -> float | None:
+    """Of a forward pass alone, a third of training's; unknown where the shape is."""
+    shape = source.architecture
+    return flops_per_token(shape, source.vocabulary, source.sequence_length) / 3 if shape else None
+
+
 def checkpoint_bytes(architecture: Architecture, vocabulary: int) -> int:
     """Of a training: weights and AdamW's two moments, float32. torchtitan saves a tied weight under both of its names,
     and its moments once."""
@@ -91,9 +118,10 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
             tokens = job.sequences * length
             most = min(kept_of(job.truncation)[1], vocabulary) * BYTES_PER_ENTRY[job.codec]
             columns, kept = 4 * len(job.columns), kept_entries(job.truncation, vocabulary)
+            flops = model_flops_per_token(job) if job.runs_teacher else 0.0
             return StageFigures.model_construct(
                 tokens=tokens,
-                flops=_forward_flops(job.teacher.architecture, tokens, vocabulary, length) if job.runs_teacher else 0.0,
+                flops=None if flops is None else tokens * flops,
                 bytes=None if kept is None else round(tokens * (kept * BYTES_PER_ENTRY[job.codec] + columns)),
                 bytes_at_most=round(tokens * (most + columns)),
             )
@@ -104,18 +132,10 @@ def _stage_figures(stage: Stage, vocabulary: int, length: int) -> StageFigures:
             return StageFigures.model_construct(bytes=0)
         case TrainJob() as job:
             tokens = job.steps * job.training.batch.global_ * length
-            flops: float | None = float(tokens * flops_per_token(job.architecture, vocabulary, length))
-            if job.teacher is not None and flops is not None:
-                beside = _forward_flops(job.teacher.architecture, tokens, vocabulary, length)
-                flops = None if beside is None else flops + beside
+            flops = model_flops_per_token(job)
             return StageFigures.model_construct(
                 steps=job.steps,
                 tokens=tokens,
-                flops=flops,
+                flops=None if flops is None else tokens * flops,
                 bytes=checkpoint_bytes(job.architecture, vocabulary) * len(kept_steps(job)),
             )
-
-
-def _forward_flops(shape: Architecture | None, tokens: int, vocabulary: int, length: int) -> float | None:
-    """Of a forward pass alone, a third of training's; unknown where the shape is."""
-    return tokens * flops_per_token(shape, vocabulary, length) / 3 if shape else None

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pdforge.identity import identity
 from pdforge.layout import StageDirectory, measured_directory, read_json, write_json
-from pdforge.plan.estimate import flops_per_token
+from pdforge.plan.estimate import model_flops_per_token
 from pdforge.plan.jobs import CaptureJob, EvaluateJob, ExportJob, HuggingFaceSource, Job, TokenizeJob, TrainJob
 from pdforge.plan.profile import Profile
+from pdforge.plan.step_time import products_rate
 
 
 class Measured(BaseModel):
@@ -38,6 +39,8 @@ class Measured(BaseModel):
     """Of all processes together, without the start."""
     flops_per_second: float | None = None
     """Model FLOPs, of one process."""
+    products_per_second: float | None = None
+    """FLOPs of one process while it computes: of a training without what it waits for, and what is computed again."""
     seconds: float | None = None
     """From the start of its only attempt to its end; None where there were several."""
     overhead: float | None = None
@@ -138,6 +141,7 @@ def measure(stage: StageDirectory, profile: Profile) -> Measured | None:
     # the results tell of the last start only
     if rate is None and tokens and seconds and results.get("seconds"):
         rate = tokens / results["seconds"]
+    reached = rate * flops / processes if rate and flops else None
     overhead = seconds - tokens / rate if seconds and tokens and rate else None
     stored = _stored(job, results)
     return Measured(
@@ -151,7 +155,8 @@ def measure(stage: StageDirectory, profile: Profile) -> Measured | None:
         processes=processes,
         tokens=tokens,
         tokens_per_second=rate,
-        flops_per_second=rate * flops / processes if rate and flops else None,
+        flops_per_second=reached,
+        products_per_second=products_rate(job, profile, reached) if reached and isinstance(job, TrainJob) else reached,
         seconds=seconds,
         overhead=max(0.0, overhead) if overhead is not None else None,
         peak_memory=results.get("peak_memory"),
@@ -200,24 +205,6 @@ def _tokens(job: Job) -> int | None:
         case TokenizeJob():
             return (job.train_sequences + job.validation_sequences) * job.sequence_length
     return None
-
-
-def model_flops_per_token(job: Job) -> float | None:
-    """Of the models that a stage runs; None: unknown, or it runs none."""
-    match job:
-        case TrainJob():
-            own: float = flops_per_token(job.architecture, job.vocabulary, job.sequence_length)
-            beside = _forward(job.teacher) if job.teacher else 0.0
-            return None if beside is None else own + beside
-        case CaptureJob():
-            return _forward(job.teacher) if job.runs_teacher else None
-    return None
-
-
-def _forward(source: Any) -> float | None:
-    if source.architecture is None:
-        return None
-    return flops_per_token(source.architecture, source.vocabulary, source.sequence_length) / 3
 
 
 def _shape(source: Any) -> list[Any]:

@@ -138,7 +138,8 @@ class Profile(Model):
     """Bytes a second from one GPU to other nodes, one way, for estimates; by default what nodes with `gpu` usually
     have."""
     mfu: Annotated[Fraction, Field(gt=0)] = 0.35
-    """Part of the peak that training reaches (model FLOPs utilisation): assumed until a run has been measured here."""
+    """Part of the peak that products reach: assumed until a run has been measured here. What devices wait for, and what
+    activation checkpointing computes again, comes on top: the model FLOPs utilisation of a run is lower."""
     price: Annotated[Real, Field(ge=0)] | None = None
     """What an hour of a process (of its GPU) costs; none: the plan says nothing of money."""
     currency: Text = "USD"

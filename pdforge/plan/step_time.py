@@ -8,9 +8,8 @@ from math import inf
 from typing import NamedTuple
 
 from pdforge.plan.batch import Split, split_batch
-from pdforge.plan.estimate import flops_per_token
+from pdforge.plan.estimate import flops_per_token, model_flops_per_token
 from pdforge.plan.jobs import TrainJob
-from pdforge.plan.measured import model_flops_per_token
 from pdforge.plan.memory import BYTES, Part, block_tensors, parts_of_model, stages_of_a_place
 from pdforge.plan.profile import Profile
 from pdforge.recipe.sizes import parameter_count
@@ -51,13 +50,31 @@ def step_time(job: TrainJob, profile: Profile, rate: float) -> StepTime | None:
     Args:
         job: the training.
         profile: whose devices it runs on; a bandwidth that it does not tell is taken for unlimited.
-        rate: FLOP/s that one device reaches.
+        rate: FLOP/s of one device's products.
 
     Raises:
         UsageError: the job's parallelism does not fit its processes.
     """
     flops = model_flops_per_token(job)
     return None if flops is None else _Step(job, profile, flops, rate).time
+
+
+def products_rate(job: TrainJob, profile: Profile, reached: float) -> float | None:
+    """FLOP/s of one device's products where those of its models are `reached` over the whole time: `step_time` the
+    other way round. What a step waits for is taken for no more than three quarters of it.
+    """
+    flops = model_flops_per_token(job)
+    if flops is None:
+        return None
+    took = _Step(job, profile, flops, reached).compute
+    slow, fast = reached, 4 * reached
+    for _ in range(40):
+        middle = (slow + fast) / 2
+        if _Step(job, profile, flops, middle).time.total > took:
+            slow = middle
+        else:
+            fast = middle
+    return slow
 
 
 class _Step:

@@ -115,12 +115,33 @@ def test_other_work_is_scaled_by_its_flops_and_less_sure(plans: MakePlans, tmp_p
     assert step(page(deeper, root), "capture").duration is None
 
 
+def test_what_is_computed_again_is_in_no_rate_and_counted_once(plans: MakePlans, tmp_path: Path) -> None:
+    """A twin of a run with full checkpointing takes as long; without it, three quarters."""
+    root, full = tmp_path / "runs", "training.activation_checkpointing=full"
+    keep_measured(finish(stage_of(plans(full)[0], "train"), root, rate=500.0, seconds=60.0), root, CPU)
+    for overrides, part in (((full,), 1.0), ((), 0.75)):
+        took = step(page(plans("objective.tail=ghost", *overrides)[0], root), "train").duration
+        assert took is not None
+        assert took.source == "measured on local, other work"
+        assert took.seconds - took.start == pytest.approx(part * 23 * 8 * 64 / 500)
+
+
+def test_starts_are_those_of_the_same_devices(plans: MakePlans, tmp_path: Path) -> None:
+    root, gpu = tmp_path / "runs", CPU.model_copy(update={"device": "cuda"})
+    for profile, seconds, seed in ((CPU, 60.0, 1), (gpu, 600.0, 2)):
+        [plan] = plans(f"training.seed={seed}", profile=profile)
+        keep_measured(finish(stage_of(plan, "train"), root, rate=500.0, seconds=seconds), root, profile)
+    took = step(page(plans("student.architecture.layers=8")[0], root), "train").duration
+    assert took is not None
+    assert took.start == pytest.approx(60 - 23 * 8 * 64 / 500)
+
+
 def test_another_profile_learns_from_the_same_gpus_only(plans: MakePlans, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     here = Profile(name="here", device="cuda", gpu="H100")
     [plan] = plans(profile=here)
     keep_measured(finish(stage_of(plan, "train"), root, rate=500.0, seconds=60.0), root, here)
-    for gpu, source in (("H100", "measured on another cluster's H100, other work"), ("H200", "assumed MFU 35 %")):
+    for gpu, source in (("H100", "measured on another cluster's H100, other work"), ("H200", "assumed 35 % of peak")):
         [there] = plans(profile=here.model_copy(update={"name": "there", "gpu": gpu}))
         took = step(page(there, root), "train").duration
         assert took is not None

@@ -108,7 +108,7 @@ def test_time_and_money_of_an_assumed_utilisation() -> None:
     # the first block's weights and the last one's gradients are waited for
     assert products < seconds < 1.01 * products
     assert train.duration.low < seconds < train.duration.high
-    assert train.duration.source == "assumed MFU 35 %"
+    assert train.duration.source == "assumed 35 % of peak"
     assert train.process_hours == pytest.approx(seconds * 64 / 3600)
     assert train.cost == pytest.approx(2.0 * seconds * 64 / 3600)
     usable = 12 * 3600 - 120

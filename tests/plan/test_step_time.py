@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pdforge.plan.estimate import model_flops_per_token
 from pdforge.plan.jobs import TrainJob
-from pdforge.plan.measured import model_flops_per_token
 from pdforge.plan.profile import Profile
-from pdforge.plan.step_time import StepTime, step_time
+from pdforge.plan.step_time import StepTime, products_rate, step_time
 from pdforge.recipe.sizes import parameter_count
 from tests.plan.conftest import MakePlans
 
@@ -101,6 +101,31 @@ def test_a_pipeline_waits(plans: MakePlans) -> None:
     fuller = time(plans, deep, "training.parallelism={pipeline: 2}", "training.batch={global: 64, micro: 16}", a_node=2)
     assert fuller.pipeline < flat.pipeline
     assert fuller.compute == flat.compute
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.activation_checkpointing=full",
+        "training.parallelism={tensor: 2, data_replicate: 2}",
+        "training.parallelism={pipeline: 2}",
+        "training.parallelism={context: 2}",
+    ],
+)
+def test_the_rate_of_products_is_found_from_what_a_whole_step_reaches(plans: MakePlans, override: str) -> None:
+    one, profile = job(plans, "student.architecture={hidden: 32, ffn: 64, layers: 6, heads: 4}", override)
+    whole, flops = step_time(one, profile, RATE), model_flops_per_token(one)
+    assert whole is not None
+    assert flops is not None
+    reached = flops * 64 * 512 / one.processes / whole.total
+    assert reached < RATE
+    assert products_rate(one, profile, reached) == pytest.approx(RATE)
+
+
+def test_no_more_than_three_quarters_of_a_step_are_taken_for_waiting(plans: MakePlans) -> None:
+    one, profile = job(plans, "training.parallelism={tensor: 2}")
+    slow = profile.model_copy(update={"link": 1})
+    assert products_rate(one, slow, RATE) == pytest.approx(4 * RATE)
 
 
 def test_links_that_are_unknown_send_for_nothing(plans: MakePlans) -> None:
