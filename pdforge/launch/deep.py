@@ -122,7 +122,7 @@ def findings(looked: Iterable[Looked], plan: Plan) -> Iterator[Advice]:
                 "change the degrees of parallelism, the batch or the model's shape",
             )
         elif offered is not None and each.total > (1 - ROOM) * offered:
-            ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, offered))
+            ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, plan.recipe, offered))
             yield Advice(
                 TOO_LARGE if each.total > offered else TIGHT,
                 f"{part}.batch.micro",

@@ -116,7 +116,7 @@ def _memory(plan: Plan, root: Path) -> Iterator[Advice]:
         if not found.tight:
             continue
         part = job.place
-        ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, offered))
+        ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, plan.recipe, offered))
         gib = float(1 << 30)
         yield Advice(
             TOO_LARGE if found.never else TIGHT,

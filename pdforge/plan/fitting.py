@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from pdforge.plan.jobs import TrainJob
 from pdforge.plan.memory import ACTIVATIONS, STATIC, Memory, training_memory
+from pdforge.recipe.models import Recipe
+from pdforge.recipe.rules import broken
 
 ROOM = 0.05
 """Part of a GPU's memory that arithmetic does not count: the CUDA context, NCCL's buffers, gaps of the allocator."""
@@ -33,11 +35,17 @@ def fit(job: TrainJob, offered: int) -> Fit:
     return Fit(training_memory(job), offered)
 
 
-def ways_to_fit(job: TrainJob, offered: int) -> list[str]:
-    """Single changes after which the training fits, as `field=value` below its `training`: of each field the first."""
+def ways_to_fit(job: TrainJob, recipe: Recipe, offered: int) -> list[str]:
+    """Single changes after which a training of a recipe fits, and that no rule forbids, as `field=value` below its
+    `training`: of each field the first.
+    """
+    from pdforge.plan.tune import replaced  # noqa: PLC0415 - it imports this file
+
     found: dict[str, str] = {}
     for field, value, changed in _changes(job):
-        if field not in found and not fit(changed, offered).tight:
+        if field in found or fit(changed, offered).tight:
+            continue
+        if not broken(replaced(recipe, job.place.split("."), changed.training)):
             found[field] = f"{field}={value}"
     return list(found.values())
 
@@ -45,12 +53,10 @@ def ways_to_fit(job: TrainJob, offered: int) -> list[str]:
 def _changes(job: TrainJob) -> Iterator[tuple[str, Any, TrainJob]]:
     """Field, value and what the job becomes with it; of each field the value that costs least first."""
     training = job.training
-    chunks = 2 * training.loss_chunks
-    if job.sequence_length % chunks == 0:
-        yield "loss_chunks", chunks, _with(job, loss_chunks=chunks)
+    yield "loss_chunks", 2 * training.loss_chunks, _with(job, loss_chunks=2 * training.loss_chunks)
     micro, batch = training.batch.micro, training.batch
     for size in range(micro - 1, 0, -1):
-        if micro % size == 0 and size >= training.parallelism.pipeline:
+        if micro % size == 0:
             yield "batch.micro", size, _with(job, batch=batch.model_copy(update={"micro": size}))
     modes = {"none": ("selective", "full"), "selective": ("full",), "full": ()}[training.activation_checkpointing]
     for mode in modes:

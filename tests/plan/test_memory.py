@@ -135,10 +135,36 @@ def test_what_does_not_fit_is_said_with_what_would(plans: MakePlans) -> None:
     assert list(never) == ["PD173"]
     assert "training.activation_checkpointing=selective" in never["PD173"]
     assert "spread the model" in said(1000)["PD173"]
-    for way in ways_to_fit(one, sure - 1):
+    [plan] = plans("training.batch={global: 64, micro: 2}", deep, variants=("lm",), profile=GPU)
+    for way in ways_to_fit(one, plan.recipe, sure - 1):
         assert not fit(
             job(plans, f"training.{way.replace('batch.micro=1', 'batch={global: 64, micro: 1}')}"), sure
         ).tight
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "micro", "refused"),
+    [
+        # three micro-batches for four places
+        ("{pipeline: 4, pipeline_microbatch: 2}", 12, "batch.micro=6"),
+        # taken in rounds of four
+        ("{pipeline: 4, pipeline_schedule: interleaved_1f1b}", 12, "batch.micro=6"),
+        # a device has 256 tokens of a sequence
+        ("{context: 4}", 8, "loss_chunks=512"),
+    ],
+)
+def test_what_a_rule_forbids_is_not_proposed(plans: MakePlans, parallelism: str, micro: int, refused: str) -> None:
+    long = ("data.sequence_length=1024", "data.train_tokens=2M", "data.validation_tokens=8k", "training.tokens=1M")
+    made = (f"training.parallelism={parallelism}", f"training.batch={{global: 24, micro: {micro}}}")
+    more = ("training.loss_chunks=256", "student.architecture.layers=24", "data.tokenizer.vocabulary=100000")
+    [plan] = plans(*long, *made, *more, profile=GPU.with_processes(4))
+    one = plan.training.job
+    assert isinstance(one, TrainJob)
+    offered = int(training_memory(one).total / 0.95) - 1
+    assert fit(one, offered).tight
+    ways = ways_to_fit(one, plan.recipe, offered)
+    assert "activation_checkpointing=selective" in ways
+    assert refused not in ways
 
 
 def test_without_a_gpu_nothing_is_said(plans: MakePlans) -> None:

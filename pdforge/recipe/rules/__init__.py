@@ -9,7 +9,7 @@ from __future__ import annotations
 from pdforge.recipe.rules import batch, distillation, evaluation, online, parallelism, provenance, shape
 from pdforge.recipe.rules.language import LANGUAGE
 from pdforge.recipe.rules.planning import PLANNING
-from pdforge.recipe.rules.registry import RULES, Finding, Topic, check
+from pdforge.recipe.rules.registry import RULES, Finding, Topic, broken, check
 
 TOPICS: dict[str, Topic] = {**LANGUAGE, **dict(sorted(RULES.items())), **PLANNING}
 """Everything that has a code, for `explain`."""
@@ -22,6 +22,7 @@ __all__ = [
     "Finding",
     "Topic",
     "batch",
+    "broken",
     "check",
     "distillation",
     "evaluation",

@@ -65,3 +65,9 @@ def check(recipe: Recipe, tree: Node) -> list[Diagnostic]:
         if each.check is not None
         for finding in each.check(recipe)
     ]
+
+
+def broken(recipe: Recipe) -> str:
+    """The message of the first rule that a recipe breaks so that it cannot work; empty: it breaks none."""
+    errors = (each.check for each in RULES.values() if each.check is not None and each.severity is Severity.ERROR)
+    return next((finding.message for check in errors for finding in check(recipe)), "")
