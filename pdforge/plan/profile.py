@@ -77,7 +77,7 @@ class Profile(Model):
     gpus: tuple[int, ...] = ()
     """Local executor: the GPUs to use, by number, a process on each; empty: all that are visible."""
     gpus_per_node: Whole | None = None
-    """SLURM: GPUs to ask for on each node."""
+    """SLURM: GPUs to ask for on each node; at least one for each of its processes."""
     cpus_per_node: Whole | None = None
     """SLURM: CPU cores to ask for on each node, shared out among its processes."""
     memory: Size | None = None
@@ -176,6 +176,14 @@ class Profile(Model):
         """Processes of a training stage, on all nodes."""
         return self.nodes * self.processes_per_node
 
+    @field_validator("gpus_per_node")
+    @classmethod
+    def _one_for_each_process(cls, gpus: int | None, info: ValidationInfo) -> int | None:
+        processes = info.data.get("processes_per_node", 1)
+        if gpus is not None and info.data.get("device") == "cuda" and processes > gpus:
+            raise ValueError(f"at least {processes}: one for each of `processes_per_node`")
+        return gpus
+
     def at_once(self, kind: str, processes: int) -> int:
         """How many processes of a stage run at one time: of a capture that is a job array those of all its tasks that
         may.
@@ -238,7 +246,7 @@ class Profile(Model):
         """The profile with another number of processes of a training stage; unchanged for None.
 
         Raises:
-            UsageError: they do not divide over the nodes.
+            UsageError: they do not divide over the nodes, or are more than its GPUs.
         """
         if processes is None:
             return self
@@ -247,10 +255,12 @@ class Profile(Model):
                 f"--processes {processes} does not divide over the {self.nodes} nodes of profile {self.name!r}",
                 remedy=f"accepted: multiples of {self.nodes}",
             )
-        if self.gpus and processes > len(self.gpus):
+        most = len(self.gpus) or (self.gpus_per_node if self.device == "cuda" else None)
+        if most and processes > most * self.nodes:
+            on = f" on {self.nodes} nodes" if self.nodes > 1 else ""
             raise UsageError(
-                f"--processes {processes}: profile {self.name!r} has {len(self.gpus)} GPUs",
-                remedy=f"accepted: at most {len(self.gpus)}",
+                f"--processes {processes}: profile {self.name!r} has {most * self.nodes} GPUs{on}",
+                remedy=f"accepted: at most {most * self.nodes}",
             )
         return self.model_copy(update={"processes_per_node": processes // self.nodes})
 

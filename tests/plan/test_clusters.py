@@ -45,6 +45,13 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("a:\n  partitoin: main\n", 2, 3, "has no key 'partitoin'", "did you mean partition?"),
         ("a:\n  container: {runtime: pyxis}\n", 2, 3, "container lacks image", ""),
         ("a:\n  name: b\n", 2, 3, "has no key 'name'", "its key in the file is its name"),
+        (
+            "a: {executor: slurm, device: cuda, processes_per_node: 16, gpus_per_node: 8}\n",
+            1,
+            75,
+            "gpus_per_node is 8; it must be at least 16: one for each of `processes_per_node`",
+            "GPUs to ask for",
+        ),
         ("a: 3\n", 1, 4, "profile a must be a mapping", ""),
         ("- a\n", 1, 1, "a mapping from names to profiles", ""),
     ],
@@ -82,6 +89,19 @@ def test_processes_are_divided_over_nodes():
     assert two.with_processes(6).processes_per_node == 3
     with pytest.raises(UsageError, match="does not divide over the 2 nodes"):
         two.with_processes(3)
+
+
+def test_each_process_has_a_gpu_of_its_own():
+    eight = Profile(name="eight", executor="slurm", device="cuda", nodes=8, processes_per_node=8, gpus_per_node=8)
+    assert eight.with_processes(64).processes == 64
+    with pytest.raises(UsageError, match="--processes 128: profile 'eight' has 64 GPUs on 8 nodes") as caught:
+        eight.with_processes(128)
+    assert caught.value.remedy == "accepted: at most 64"
+    chosen = Profile(name="chosen", device="cuda", gpus=(0, 2))
+    with pytest.raises(UsageError, match="--processes 3: profile 'chosen' has 2 GPUs"):
+        chosen.with_processes(3)
+    cores = Profile(name="cores", executor="slurm", processes_per_node=2, gpus_per_node=1)
+    assert cores.with_processes(4).processes == 4
 
 
 def test_a_capture_that_is_an_array_has_the_processes_of_its_tasks():
