@@ -333,6 +333,24 @@ BROKEN = {
             "  training: {batch: {global: 1}}\nstudent:\n",
         ),
     ),
+    "late checkpoint of fine-tuning in epochs": (
+        "PD161",
+        "every 3 steps, and the training has 3",
+        (
+            "student:\n",
+            "finetune:\n  instructions: {path: i.jsonl}\n  instruction_tokens: 1k\n"
+            "  training: {batch: {global: 1}, epochs: 4, checkpoint: {every: ¦3}}\nstudent:\n",
+        ),
+    ),
+    "fine-tuning on more than is asked for": (
+        "PD113",
+        "takes 1024 tokens (4 steps of 256); finetune.instruction_tokens is 1000",
+        (
+            "student:\n",
+            "finetune:\n  instructions: {path: i.jsonl}\n  instruction_tokens: 1k\n"
+            "  training: {batch: {global: 1}, epochs: 4, steps: ¦4, checkpoint: {every: 1}}\nstudent:\n",
+        ),
+    ),
     "late checkpoint": ("PD161", "every 146 steps, and the training has 146", ("every: 50, keep", "every: ¦146, keep")),
 }
 

@@ -55,11 +55,12 @@ def tokens_within_data(recipe: Recipe) -> Iterator[Finding]:
         taken = steps * step if steps else part.tokens
         if taken > part.available:
             means = f" ({steps} steps of {step})" if steps else ""
-            times = f", {part.training.epochs} times" if part.training.epochs > 1 else ""
+            times = f", {part.times} times" if part.times > 1 else ""
+            epochs = f"set epochs to {-(-taken // part.once)}, " if part.repeated else ""
             yield Finding(
                 f"{part.path}.{'steps' if steps else 'tokens'}",
                 f"training takes {taken} tokens{means}; {part.source} is {part.once}{times}",
-                f"raise {part.source}, set epochs to {-(-taken // part.once)}, or train on less",
+                f"raise {part.source}, {epochs}or train on less",
             )
 
 

@@ -48,11 +48,18 @@ class TrainedPart(NamedTuple):
     """Tokens that there are for it."""
     source: str
     """The field that says so."""
+    repeated: bool = True
+    """Whether it may read them in `epochs`; not where each time counts already."""
+
+    @property
+    def times(self) -> int:
+        """How often it may read each token."""
+        return self.training.epochs if self.repeated else 1
 
     @property
     def available(self) -> int:
         """Tokens that it may read, as often as it may read each."""
-        return self.once * self.training.epochs
+        return self.once * self.times
 
     @property
     def tokens(self) -> int:
@@ -67,7 +74,7 @@ class TrainedPart(NamedTuple):
     def steps(self, sequence_length: int) -> int:
         """Its optimizer steps; 0 where its tokens do not make one."""
         asked, once = self.training.tokens, self.once // sequence_length
-        sequences = asked // sequence_length if asked else once * self.training.epochs
+        sequences = asked // sequence_length if asked else once * self.times
         return self.training.steps or sequences // self.training.batch.global_
 
 
@@ -86,7 +93,7 @@ def trainings(recipe: Recipe) -> Iterator[TrainedPart]:
         # has tokens of its own, also where it is a pupil
         tokens = recipe.finetune.instruction_tokens + (recipe.finetune.text_tokens or 0)
         shape, asked, path = recipe.student.architecture, "finetune.instruction_tokens", "finetune.training"
-        found[path] = TrainedPart(path, recipe.finetune.training, shape, tokens, asked)
+        found[path] = TrainedPart(path, recipe.finetune.training, shape, tokens, asked, repeated=False)
     yield from found.values()
 
 
