@@ -324,6 +324,15 @@ BROKEN = {
             "{kind: mixture, sources: [{corpus: {kind: huggingface, path: ¦some/text}}]}",
         ),
     ),
+    "unpinned conversations": (
+        "PD156",
+        "some/chats is not pinned",
+        (
+            "student:\n",
+            "finetune:\n  instructions: {kind: huggingface, path: ¦some/chats}\n  instruction_tokens: 1M\n"
+            "  training: {batch: {global: 1}}\nstudent:\n",
+        ),
+    ),
     "fine-tuning in steps": (
         "PD112",
         "100 tokens are less than the 256",
@@ -443,7 +452,15 @@ SOUND_NEARBY = {
     "PD153": [("{hidden: 256, ffn: 704, layers: 6,", "{hidden: 256, ffn: 704, layers: 8,")],
     "PD154": [(END, END + "  learning_rate_schedule: {schedule: wsd}\n")],
     "PD155": [("top_k: 50", "top_k: 9"), ("temperature: 1.0", "tail: label")],
-    "PD156": [(OWN, "model: " + HUB), (TOKENIZER, "{path: ./local/model, vocabulary: 2048}")],
+    "PD156": [
+        (OWN, "model: " + HUB),
+        (TOKENIZER, "{path: ./local/model, vocabulary: 2048}"),
+        (
+            "student:\n",
+            "finetune:\n  instructions: {kind: huggingface, path: some/chats, revision: a}\n"
+            "  instruction_tokens: 1M\n  training: {batch: {global: 1}}\nstudent:\n",
+        ),
+    ],
     "PD157": [(OWN, "model: " + HUB), (TOKENIZER, "{path: some/model, revision: b}")],
     "PD158": [("temperature: 1.0", "loss: {kind: jsd}")],
     "PD159": [("temperature: 1.0", "loss: {kind: nll}")],

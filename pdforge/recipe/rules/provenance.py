@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pdforge.diagnostics import Severity
 from pdforge.recipe.hub import is_hub_id
 from pdforge.recipe.models import (
+    HuggingFaceConversations,
     HuggingFaceCorpus,
     HuggingFaceTeacher,
     MixtureCorpus,
@@ -16,6 +17,8 @@ from pdforge.recipe.models import (
 )
 from pdforge.recipe.pupils import taught
 from pdforge.recipe.rules.registry import Finding, rule
+
+_FromHub = HuggingFaceTeacher | PretrainedTokenizer | HuggingFaceCorpus | HuggingFaceConversations
 
 
 @rule("PD141", Severity.ERROR, "hub teacher with another tokenizer")
@@ -36,7 +39,7 @@ def teacher_shares_tokenizer(recipe: Recipe) -> Iterator[Finding]:
 def revision_pinned(recipe: Recipe) -> Iterator[Finding]:
     """A hub repository's main branch can change: without a revision the same recipe may train on other weights or
     other token ids next month, and a stored run cannot be repeated. Pin the commit that the run was made with."""
-    sources: list[tuple[str, HuggingFaceTeacher | PretrainedTokenizer | HuggingFaceCorpus]] = list(_datasets(recipe))
+    sources: list[tuple[str, _FromHub]] = list(_datasets(recipe))
     if isinstance(recipe.data.tokenizer, PretrainedTokenizer):
         sources.append(("data.tokenizer", recipe.data.tokenizer))
     sources += _published(recipe)
@@ -45,7 +48,7 @@ def revision_pinned(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(f"{field}.path", f"{source.path} is not pinned", "add `revision:` with a commit hash")
 
 
-def _datasets(recipe: Recipe) -> Iterator[tuple[str, HuggingFaceCorpus]]:
+def _datasets(recipe: Recipe) -> Iterator[tuple[str, HuggingFaceCorpus | HuggingFaceConversations]]:
     corpus = recipe.data.corpus
     if isinstance(corpus, HuggingFaceCorpus):
         yield "data.corpus", corpus
@@ -53,6 +56,8 @@ def _datasets(recipe: Recipe) -> Iterator[tuple[str, HuggingFaceCorpus]]:
         for number, source in enumerate(corpus.sources):
             if isinstance(source.corpus, HuggingFaceCorpus):
                 yield f"data.corpus.sources.{number}.corpus", source.corpus
+    if recipe.finetune and isinstance(recipe.finetune.instructions, HuggingFaceConversations):
+        yield "finetune.instructions", recipe.finetune.instructions
 
 
 @rule("PD157", Severity.WARNING, "tokenizer of another model than the teacher")
