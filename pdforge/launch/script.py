@@ -58,7 +58,7 @@ class JobScript:
             nodes=shape.nodes,
             ntasks_per_node=shape.tasks_per_node,
             cpus_per_task=self._cpus_per_task(),
-            gpus_per_node=profile.gpus_per_node if profile.device == "cuda" else None,
+            gpus_per_node=profile.gpus_asked_for,
             mem=None if profile.memory is None else f"{-(-profile.memory // _MIB)}M",
             signal_delay_s=profile.signal_delay,
             wckey=None,

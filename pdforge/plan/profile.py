@@ -77,7 +77,9 @@ class Profile(Model):
     gpus: tuple[int, ...] = ()
     """Local executor: the GPUs to use, by number, a process on each; empty: all that are visible."""
     gpus_per_node: Whole | None = None
-    """SLURM: GPUs to ask for on each node; at least one for each of its processes."""
+    """SLURM: GPUs to ask for on each node, at least one for each of its processes; by default as many, unless `sbatch`
+    asks for them.
+    """
     cpus_per_node: Whole | None = None
     """SLURM: CPU cores to ask for on each node, shared out among its processes."""
     memory: Size | None = None
@@ -112,7 +114,7 @@ class Profile(Model):
     """Storage root for runs with this profile, where neither --root nor $PDFORGE_ROOT is given; a relative one is taken
     from the working directory."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
-    """SLURM: further options of sbatch, without dashes: `{mail-type: END, exclusive: true}`."""
+    """SLURM: further options of sbatch, without dashes: `{mail-type: END, exclusive: true}`; false: not given."""
     srun: tuple[Text, ...] = ()
     """SLURM: further arguments of srun."""
     capture_tasks: Whole = 1
@@ -191,6 +193,20 @@ class Profile(Model):
         if kind != "capture" or self.executor != "slurm" or self.capture_tasks == 1:
             return processes
         return self.processes_per_node * min(self.capture_tasks, self.array_parallelism)
+
+    @property
+    def gpus_asked_for(self) -> int | None:
+        """SLURM: GPUs of a node in the words of `gpus_per_node`; None: there are none, or `sbatch` says how they come.
+
+        `gpus: false` there asks for none: a cluster that gives whole nodes may know of no GPUs.
+        """
+        if self.device != "cuda":
+            return None
+        elsewhere = any(
+            option.startswith("gpus") or (option.startswith(("gres", "tres")) and "gpu" in str(value))
+            for option, value in self.sbatch.items()
+        )
+        return self.gpus_per_node or (None if elsewhere else self.processes_per_node)
 
     @property
     def memory_of_a_gpu(self) -> int | None:

@@ -84,6 +84,26 @@ def test_an_option_that_pdforge_sets_is_refused():
         job.text()
 
 
+@pytest.mark.parametrize(
+    ("update", "asked"),
+    [
+        ({}, ["--gpus-per-node=4"]),
+        ({"gpus_per_node": 8}, ["--gpus-per-node=8"]),
+        ({"device": "cpu"}, []),
+        ({"sbatch": {"gres": "gpu:h100:4"}}, ["--gres=gpu:h100:4"]),
+        ({"sbatch": {"gres": "nvme:1"}}, ["--gpus-per-node=4", "--gres=nvme:1"]),
+        ({"sbatch": {"gpus": False}}, []),
+    ],
+)
+def test_a_job_asks_for_a_gpu_for_each_process_unless_sbatch_says_how_they_come(update, asked):
+    profile = Profile.model_validate(
+        {"name": "g", "executor": "slurm", "device": "cuda", "processes_per_node": 4, **update}
+    )
+    (job,) = stage_scripts(TRAIN, StageDirectory(ROOT / "t"), profile, CODE, ROOT)
+    options = [line.removeprefix("#SBATCH ") for line in job.text().splitlines() if line.startswith("#SBATCH")]
+    assert [option for option in options if option.startswith(("--gpus", "--gres"))] == asked
+
+
 def test_a_dry_run_names_every_job_in_order_and_writes_nothing(tmp_path):
     capture = make_stage("capture", "logits/a").model_copy(update={"kind": "capture"})
     train = make_stage("train a", "count-a/train", needs=(capture.key,))

@@ -4,6 +4,7 @@
 # Parameters
 #SBATCH --chdir=/data/runs/count-a/train
 #SBATCH --export=ALL
+#SBATCH --gpus-per-node=1
 #SBATCH --job-name='pdforge train a'
 #SBATCH --kill-on-invalid-dep=yes
 #SBATCH --nodes=2
