@@ -107,7 +107,7 @@ def read_clusters(file: Path) -> dict[str, Profile]:
         except ValidationError as error:
             from pdforge.recipe.messages import diagnose  # noqa: PLC0415 - only a profile with mistakes needs it
 
-            findings += diagnose(error, entry.node, Profile)
+            findings += diagnose(error, entry.node, Profile, f"profile {name}")
     if findings:
         raise RecipeError(sorted(findings, key=lambda d: (d.place, d.code, d.field)))
     return profiles

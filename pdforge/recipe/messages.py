@@ -40,8 +40,10 @@ _MUST_BE: dict[str, Callable[[dict[str, Any]], str]] = {
 """What completes `it must be …`, by pydantic's error type (units.py words its own errors the same way)."""
 
 
-def diagnose(error: ValidationError, root: Node, model: type[Model] = Recipe) -> list[Diagnostic]:
-    """One diagnostic a field of `model`, in pydantic's order."""
+def diagnose(
+    error: ValidationError, root: Node, model: type[Model] = Recipe, whole: str = "the recipe"
+) -> list[Diagnostic]:
+    """One diagnostic a field of `model`, in pydantic's order; `whole`: what messages call all of it."""
     by_field: dict[str, list[tuple[Site, Any]]] = {}
     for item in error.errors(include_url=False):
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
@@ -49,16 +51,16 @@ def diagnose(error: ValidationError, root: Node, model: type[Model] = Recipe) ->
         at = site(item["loc"], model)
         kind = item["type"] if item["type"] in ("missing", "extra_forbidden") else ""
         by_field.setdefault(f"{kind} {dotted(at.path)}", []).append((at, item))
-    return [_diagnose(items, root) for items in by_field.values()]
+    return [_diagnose(items, root, whole) for items in by_field.values()]
 
 
-def _diagnose(items: list[tuple[Site, Any]], root: Node) -> Diagnostic:
+def _diagnose(items: list[tuple[Site, Any]], root: Node, whole: str) -> Diagnostic:
     at, item = items[0]
     match item["type"]:
         case "missing":
-            return _missing(at, root)
+            return _missing(at, root, whole)
         case "extra_forbidden":
-            return _unknown_key(at, root)
+            return _unknown_key(at, root, whole)
         case "union_tag_invalid":
             return _unknown_kind(at, root)
         case "union_tag_not_found":
@@ -70,7 +72,7 @@ def _diagnose(items: list[tuple[Site, Any]], root: Node) -> Diagnostic:
         accepted = f"a mapping with {_listed(_keys(at.shape))}"
     else:
         accepted = " or ".join(dict.fromkeys(_must_be(i) for _, i in items))
-    message = f"{name or 'the recipe'} is {quote(value)}; it must be {accepted}"
+    message = f"{name or dotted(at.path) or whole} is {quote(value)}; it must be {accepted}"
     return _error("PD005", message, place, _help(at, item), dotted(path))
 
 
@@ -95,23 +97,23 @@ def _help(at: Site, item: Any) -> str:
     return at.text
 
 
-def _missing(at: Site, root: Node) -> Diagnostic:
+def _missing(at: Site, root: Node, whole: str) -> Diagnostic:
     path, place, node = locate(root, at.path[:-1])
     key = at.path[-1]
     if isinstance(key, int):
         written = len(node.items) if isinstance(node, Sequence) else 0
         message = f"{path[-1]} has {written} of its values"
         return _error("PD004", message, place, at.text, dotted(path))
-    message = f"{dotted(path) or 'the recipe'} lacks {key}"
+    message = f"{dotted(path) or whole} lacks {key}"
     return _error("PD004", message, place, f"{key}: {at.text}" if at.text else f"add {key}", dotted(at.path))
 
 
-def _unknown_key(at: Site, root: Node) -> Diagnostic:
+def _unknown_key(at: Site, root: Node, whole: str) -> Diagnostic:
     path, _, node = locate(root, at.path[:-1])
     key = str(at.path[-1])
     place = node.entries[key].key if isinstance(node, Mapping) and key in node.entries else node.place
     known = [*fields(at.owner), *(COMPOSITION if at.owner is Recipe else ())] if at.owner else []
-    message = f"{dotted(path) or 'the recipe'}{_kind(node)} has no key {quote(key)}"
+    message = f"{dotted(path) or whole}{_kind(node)} has no key {quote(key)}"
     return _error("PD003", message, place, _suggest(key, known, "its keys are"), dotted(at.path))
 
 

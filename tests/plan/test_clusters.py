@@ -42,7 +42,7 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("a:\n  executor: slrum\n", 2, 13, "executor is 'slrum'", "slurm"),
         ("a:\n  walltime: 5x\n", 2, 13, "it must be a duration such as 30m", "time limit"),
         ("a:\n  nodes: 0\n", 2, 10, "it must be at least 1", ""),
-        ("a:\n  partitoin: main\n", 2, 3, "has no key 'partitoin'", "did you mean partition?"),
+        ("a:\n  partitoin: main\n", 2, 3, "profile a has no key 'partitoin'", "did you mean partition?"),
         ("a:\n  container: {runtime: pyxis}\n", 2, 3, "container lacks image", ""),
         ("a:\n  name: b\n", 2, 3, "has no key 'name'", "its key in the file is its name"),
         (
