@@ -10,7 +10,6 @@ from typing import Any
 
 from submitit.slurm.slurm import _make_sbatch_string
 
-from pdforge.errors import UsageError
 from pdforge.layout import StageDirectory
 from pdforge.plan.model import Stage
 from pdforge.plan.profile import Container, Profile
@@ -112,12 +111,7 @@ class JobScript:
         }
         if self.shape.array:
             options["array"] = f"0-{self.shape.array - 1}%{min(self.shape.array, self.profile.array_parallelism)}"
-        further = {key: value for key, value in self.profile.sbatch.items() if value is not False}
-        if taken := sorted({*options, "hold", "dependency", "signal", "output"} & {*further}):
-            raise UsageError(
-                f"profile {self.profile.name!r}: sbatch.{taken[0]} is set by pdforge itself", remedy="leave it out"
-            )
-        return {**options, **further}
+        return {**options, **{key: value for key, value in self.profile.sbatch.items() if value is not False}}
 
     def _setup(self) -> list[str]:
         exports = {"PYTHONPATH": str(self.code)}

@@ -37,15 +37,17 @@ def as_scheduled(profile: Profile) -> Profile:
     """
     partition = default_partition(_sinfo())
     walltime = min(profile.walltime, partition.limit or profile.walltime)
+    # of a short time at least half is for work
+    times = {"walltime": walltime, "signal_delay": min(profile.signal_delay, walltime // 2)}
     if not partition.gpus:
-        return profile.model_copy(update={"walltime": walltime})
+        return profile.model_copy(update=times)
     return profile.model_copy(
         update={
+            **times,
             "device": "cuda",
             "processes_per_node": partition.gpus,
             "gpus_per_node": partition.gpus,
             "cpus_per_node": min(partition.cpus, _CORES_PER_GPU * partition.gpus),
-            "walltime": walltime,
         }
     )
 

@@ -22,6 +22,36 @@ def _known_gpu(name: str) -> str:
     return name
 
 
+_SET_BY_FIELD = {
+    "nodes": "nodes",
+    "ntasks": "processes_per_node",
+    "ntasks-per-node": "processes_per_node",
+    "cpus-per-task": "cpus_per_node",
+    "gpus-per-node": "gpus_per_node",
+    "mem": "memory",
+    "time": "walltime",
+    "signal": "signal_delay",
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "constraint": "constraint",
+    "exclude": "exclude",
+    "array": "capture_tasks",
+}
+"""By option of sbatch, the field that says it: a plan is made of the field."""
+_SET_BY_PDFORGE = ("chdir", "dependency", "export", "hold", "kill-on-invalid-dep", "open-mode", "output", "requeue")
+"""Options of sbatch that jobs need as pdforge writes them."""
+
+
+def _further_option(option: str) -> str:
+    written = option.replace("_", "-")  # as submitit does
+    if field := _SET_BY_FIELD.get(written):
+        raise ValueError(f"left out of `sbatch`: the profile's `{field}` says it")
+    if written in _SET_BY_PDFORGE:
+        raise ValueError("left out of `sbatch`: pdforge sets it itself")
+    return option
+
+
 class Container(Model):
     """The container that the ranks run in; the batch script itself runs outside."""
 
@@ -86,7 +116,7 @@ class Profile(Model):
     """SLURM: memory to ask for on each node."""
     walltime: Duration = 24 * 3600
     """SLURM: time limit of one job; a stage that takes longer saves, is requeued and goes on."""
-    signal_delay: Duration = 120
+    signal_delay: Annotated[Duration, Field(validate_default=True)] = 120
     """SLURM: how long before the limit the ranks are told to save."""
     partition: Text | None = None
     """SLURM: partition; none: the scheduler's default."""
@@ -113,7 +143,7 @@ class Profile(Model):
     root: Text | None = None
     """Storage root for runs with this profile, where neither --root nor $PDFORGE_ROOT is given; a relative one is taken
     from the working directory."""
-    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
+    sbatch: dict[Annotated[str, AfterValidator(_further_option)], str | int | bool] = Field(default_factory=dict)
     """SLURM: further options of sbatch, without dashes: `{mail-type: END, exclusive: true}`; false: not given."""
     srun: tuple[Text, ...] = ()
     """SLURM: further arguments of srun."""
@@ -163,6 +193,14 @@ class Profile(Model):
         if isinstance(values, dict) and values.get("gpus") and "processes_per_node" not in values:
             return {**values, "processes_per_node": len(values["gpus"])}
         return values
+
+    @field_validator("signal_delay")
+    @classmethod
+    def _time_to_work_before_saving(cls, delay: int, info: ValidationInfo) -> int:
+        walltime = info.data.get("walltime", delay + 1)
+        if info.data.get("executor") == "slurm" and delay >= walltime:
+            raise ValueError(f"shorter than `walltime` ({walltime} s), or a job would only save and be requeued")
+        return delay
 
     @field_validator("gpus")
     @classmethod

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from conftest import make_plan, make_stage
 
-from pdforge.errors import UsageError
 from pdforge.launch import script
 from pdforge.launch.graph import dry_run, stage_scripts
 from pdforge.layout import StageDirectory
@@ -75,13 +74,6 @@ def test_a_value_is_one_word_to_the_shell():
     line = next(line for line in job.text().splitlines() if line.startswith("export X="))
     said = subprocess.run(["bash", "-c", f'{line}; printf %s "$X"'], capture_output=True, text=True, check=True).stdout
     assert said == "$(touch /tmp/pwned); 'a\" b"
-
-
-def test_an_option_that_pdforge_sets_is_refused():
-    profile = PROFILES["cpu"].model_copy(update={"sbatch": {"requeue": True}})
-    (job,) = stage_scripts(TRAIN, StageDirectory(ROOT / "t"), profile, CODE, ROOT)
-    with pytest.raises(UsageError, match=r"sbatch\.requeue is set by pdforge itself"):
-        job.text()
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from pdforge.errors import EnvironmentFault
+from pdforge.plan import partition
 from pdforge.plan.clusters import all_profiles
-from pdforge.plan.partition import Partition, default_partition, gpus_in, seconds_in
+from pdforge.plan.partition import Partition, as_scheduled, default_partition, gpus_in, seconds_in
+from pdforge.plan.profile import slurm_profile
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 
 
 @pytest.mark.parametrize(
-    ("said", "partition"),
+    ("said", "offered"),
     [
         ("main*|(null)|4|2|infinite\nlow|gpu:8|4|2|infinite\n", Partition(0, 4, None)),
         ("main*|gpu:h100:2|4|2|infinite\n", Partition(2, 4, None)),
@@ -25,8 +27,8 @@ TINY = Path(__file__).parents[1] / "tiny.yaml"
         ("all*|(null)|64|90|30:00\nall*|gpu:a100:4|48|6|30:00\nall*|gpu:v100:2|32+|3|30:00\n", Partition(4, 48, 1800)),
     ],
 )
-def test_the_default_partition(said: str, partition: Partition) -> None:
-    assert default_partition(said) == partition
+def test_the_default_partition(said: str, offered: Partition) -> None:
+    assert default_partition(said) == offered
 
 
 def test_no_default_partition() -> None:
@@ -55,6 +57,12 @@ def test_gpus_of_a_node(resources: str, gpus: int) -> None:
 )
 def test_time_limits(limit: str, seconds: int | None) -> None:
     assert seconds_in(limit) == seconds
+
+
+def test_jobs_of_a_partition_for_short_ones_have_time_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "_sinfo", lambda: "debug*|gpu:2|4|2|2:00\n")
+    short = as_scheduled(slurm_profile())
+    assert (short.walltime, short.signal_delay, short.gpus_asked_for) == (120, 60, 2)
 
 
 def test_without_a_scheduler_there_is_an_answer_and_listing_asks_nobody(tmp_path: Path) -> None:
