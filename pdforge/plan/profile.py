@@ -15,6 +15,8 @@ from pdforge.recipe.units import Duration, Fraction, Real, Size, Text, parse_cou
 Whole = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
 """A number of things, at least one."""
 
+_FromZero = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+
 
 def _known_gpu(name: str) -> str:
     if name not in GPUS:
@@ -104,7 +106,7 @@ class Profile(Model):
     """Nodes of a training stage."""
     processes_per_node: Whole = 1
     """Processes of a stage on each node: one per GPU, or CPU processes that talk gloo."""
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[_FromZero, ...] = ()
     """Local executor: the GPUs to use, by number, a process on each; empty: all that are visible."""
     gpus_per_node: Whole | None = None
     """SLURM: GPUs to ask for on each node, at least one for each of its processes; by default as many, unless `sbatch`
@@ -128,7 +130,7 @@ class Profile(Model):
     """SLURM: features that the nodes must have."""
     exclude: tuple[Text, ...] = ()
     """SLURM: nodes never to use."""
-    exclude_after: Annotated[int, BeforeValidator(parse_count), Field(ge=0)] = 2
+    exclude_after: _FromZero = 2
     """SLURM: failures of one node, within `exclude_for` of each other, after which jobs avoid it; 0: never."""
     exclude_for: Duration = 24 * 3600
     """SLURM: how long after its last failure such a node is avoided."""
@@ -162,17 +164,17 @@ class Profile(Model):
     """Type of the GPUs, for estimates: `A100-40GB`, `A100-80GB`, `H100` (SXM), `H200`, `L40S`."""
     gpu_memory: Size | None = None
     """Memory of a GPU, for estimates; by default that of `gpu`."""
-    peak_flops: Annotated[Real, Field(gt=0)] | None = None
+    peak_flops: Annotated[Real, Field(ge=1e9, le=1e21)] | None = None
     """Dense bfloat16 FLOP/s of a GPU, for estimates; by default those of `gpu`."""
     link: Size | None = None
     """Bytes a second from one GPU to the others of its node, one way, for estimates; by default those of `gpu`."""
     network: Size | None = None
     """Bytes a second from one GPU to other nodes, one way, for estimates; by default what nodes with `gpu` usually
     have."""
-    mfu: Annotated[Fraction, Field(gt=0)] = 0.35
+    mfu: Annotated[Fraction, Field(ge=0.001)] = 0.35
     """Part of the peak that products reach: assumed until a run has been measured here. What devices wait for, and what
     activation checkpointing computes again, comes on top: the model FLOPs utilisation of a run is lower."""
-    price: Annotated[Real, Field(ge=0)] | None = None
+    price: Annotated[Real, Field(ge=0, le=1e9)] | None = None
     """What an hour of a process (of its GPU) costs; none: the plan says nothing of money."""
     currency: Text = "USD"
     """Of `price`."""
@@ -193,6 +195,13 @@ class Profile(Model):
         if isinstance(values, dict) and values.get("gpus") and "processes_per_node" not in values:
             return {**values, "processes_per_node": len(values["gpus"])}
         return values
+
+    @field_validator("nodes")
+    @classmethod
+    def _this_machine_is_one(cls, nodes: int, info: ValidationInfo) -> int:
+        if nodes > 1 and info.data.get("executor") == "local":
+            raise ValueError("1 without `executor: slurm`: the local executor starts processes of this machine only")
+        return nodes
 
     @field_validator("signal_delay")
     @classmethod

@@ -114,7 +114,7 @@ def test_tokenize_has_as_many_tasks_as_there_are_files_and_processes(plans: Make
     [one], [wide], [narrow] = (plans(variants=("lm",), profile=profile) for profile in (CPU, four, two))
     assert [plan.stages[0].processes for plan in (one, wide, narrow)] == [1, 3, 2]
     assert len({plan.stages[0].identity for plan in (one, wide, narrow)}) == 1
-    nodes = Profile(name="local", nodes=2, processes_per_node=2)
+    nodes = Profile(name="slurm", executor="slurm", nodes=2, processes_per_node=2)
     assert plans(variants=("lm",), profile=nodes)[0].stages[0].processes == 2
     assert plans("data.corpus={kind: python-stdlib}", variants=("lm",), profile=two)[0].stages[0].processes == 1
 

@@ -57,6 +57,11 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("a: {sbatch: {nodes: 3}}\n", 1, 21, "the profile's `nodes` says it", ""),
         ("a: {sbatch: {ntasks_per_node: 3}}\n", 1, 31, "the profile's `processes_per_node` says it", ""),
         ("a: {sbatch: {requeue: true}}\n", 1, 23, "left out of `sbatch`: pdforge sets it itself", ""),
+        ("a: {nodes: 2}\n", 1, 12, "it must be 1 without `executor: slurm`", ""),
+        ("a: {gpus: [0, -1]}\n", 1, 15, "it must be at least 0", ""),
+        ("a: {mfu: 1.0e-300}\n", 1, 10, "it must be at least 0.001", ""),
+        ("a: {peak_flops: 1.0e-300}\n", 1, 17, "it must be at least 1e+09", ""),
+        ("a: {price: 1.0e+308}\n", 1, 12, "it must be at most 1e+09", ""),
         ("a: 3\n", 1, 4, "profile a must be a mapping", ""),
         ("- a\n", 1, 1, "a mapping from names to profiles", ""),
     ],
@@ -73,12 +78,14 @@ def test_findings_have_places(tmp_path, text, line, column, message, helping):
 
 
 def test_the_user_overrides_the_repository_which_overrides_what_is_built_in(tmp_path):
-    (tmp_path / "work" / "clusters.yaml").write_text("slurm: {executor: slurm, nodes: 2}\nmine: {nodes: 3}\n")
+    (tmp_path / "work" / "clusters.yaml").write_text(
+        "slurm: {executor: slurm, nodes: 2}\nmine: {processes_per_node: 3}\n"
+    )
     (tmp_path / "config" / "pdforge").mkdir(parents=True)
-    (tmp_path / "config" / "pdforge" / "clusters.yaml").write_text("mine: {nodes: 5}\n")
+    (tmp_path / "config" / "pdforge" / "clusters.yaml").write_text("mine: {processes_per_node: 5}\n")
     profiles = all_profiles()
     assert profiles["slurm"][0].nodes == 2
-    assert profiles["mine"][0].nodes == 5
+    assert profiles["mine"][0].processes == 5
     assert profiles["local"][1] == "built in"
 
 

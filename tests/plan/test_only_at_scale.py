@@ -15,7 +15,7 @@ from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
 from tests.cli.pdforge_process import pdforge
 
-H100 = Profile(name="h100", device="cuda", nodes=2, processes_per_node=4, gpu="H100")
+H100 = Profile(name="h100", executor="slurm", device="cuda", nodes=2, processes_per_node=4, gpu="H100")
 """Eight GPUs."""
 
 WRONG = {

@@ -17,7 +17,13 @@ LINK, NETWORK = 100e9, 10e9
 
 def job(plans: MakePlans, *overrides: str, nodes: int = 1, a_node: int = 4) -> tuple[TrainJob, Profile]:
     profile = Profile(
-        name="gpus", device="cuda", nodes=nodes, processes_per_node=a_node, link=int(LINK), network=int(NETWORK)
+        name="gpus",
+        executor="slurm",
+        device="cuda",
+        nodes=nodes,
+        processes_per_node=a_node,
+        link=int(LINK),
+        network=int(NETWORK),
     )
     long = ("data.sequence_length=512", "data.train_tokens=2M", "data.validation_tokens=8k", "training.tokens=1M")
     long += ("training.precision=float32",)

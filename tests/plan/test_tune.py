@@ -40,7 +40,15 @@ teachers:
 
 
 def gpus(memory: str, nodes: int = 1, a_node: int = 8, gpu: str = "H100") -> Profile:
-    return Profile(name="gpus", device="cuda", gpu=gpu, gpu_memory=memory, nodes=nodes, processes_per_node=a_node)  # type: ignore[arg-type]
+    return Profile(
+        name="gpus",
+        executor="slurm",
+        device="cuda",
+        nodes=nodes,
+        processes_per_node=a_node,
+        gpu=gpu,
+        gpu_memory=memory,  # type: ignore[arg-type]
+    )
 
 
 def planned(recipe: str, variant: str | None, profile: Profile, *overrides: str) -> Plan:
