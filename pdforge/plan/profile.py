@@ -18,6 +18,34 @@ Whole = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]
 _FromZero = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
 
 
+_CONTROL = frozenset(map(chr, (*range(32), 127)))
+
+
+def _one_line(text: str) -> str:
+    """What stands in one line of a job script must not begin another."""
+    if not _CONTROL.isdisjoint(text):
+        raise ValueError("text of one line without control characters")
+    return text
+
+
+def _lines(text: str) -> str:
+    """A shell reads several lines as they are."""
+    if not (_CONTROL - {"\n", "\t"}).isdisjoint(text):
+        raise ValueError("text without control characters")
+    return text
+
+
+def _name_of_a_variable(name: str) -> str:
+    if not (name.isascii() and name.isidentifier()):
+        raise ValueError("called as variables are: letters, digits and `_`")
+    return name
+
+
+_Line = Annotated[Text, AfterValidator(_one_line)]
+_Lines = Annotated[Text, AfterValidator(_lines)]
+_Variable = Annotated[str, AfterValidator(_name_of_a_variable)]
+
+
 def _known_gpu(name: str) -> str:
     if name not in GPUS:
         raise ValueError(f"one of {', '.join(GPUS)}; for another leave it out and set gpu_memory and peak_flops")
@@ -46,6 +74,7 @@ _SET_BY_PDFORGE = ("chdir", "dependency", "export", "hold", "kill-on-invalid-dep
 
 
 def _further_option(option: str) -> str:
+    _one_line(option)
     written = option.replace("_", "-")  # as submitit does
     if field := _SET_BY_FIELD.get(written):
         raise ValueError(f"left out of `sbatch`: the profile's `{field}` says it")
@@ -57,13 +86,13 @@ def _further_option(option: str) -> str:
 class Container(Model):
     """The container that the ranks run in; the batch script itself runs outside."""
 
-    image: Text
+    image: _Line
     """An image as the runtime names it: a file, or `docker://…`."""
     runtime: Literal["pyxis", "apptainer"] = "pyxis"
     """pyxis hands the image to enroot through srun; apptainer is called as a command."""
-    mounts: tuple[Text, ...] = ()
+    mounts: tuple[_Line, ...] = ()
     """`SOURCE:TARGET` folders; the storage root is always mounted."""
-    python: Text = "python3"
+    python: _Line = "python3"
     """Python inside the image, with pdforge's requirements."""
 
 
@@ -96,7 +125,7 @@ class Watchdog(Model):
 class Profile(Model):
     """Where and on what the stages run."""
 
-    name: Text
+    name: _Line
     """What `--cluster` calls it: the key in `clusters.yaml`."""
     executor: Literal["local", "slurm"] = "local"
     """`local`: processes of this machine; `slurm`: jobs of a SLURM cluster."""
@@ -120,34 +149,34 @@ class Profile(Model):
     """SLURM: time limit of one job; a stage that takes longer saves, is requeued and goes on."""
     signal_delay: Annotated[Duration, Field(validate_default=True)] = 120
     """SLURM: how long before the limit the ranks are told to save."""
-    partition: Text | None = None
+    partition: _Line | None = None
     """SLURM: partition; none: the scheduler's default."""
-    account: Text | None = None
+    account: _Line | None = None
     """SLURM: account to charge."""
-    qos: Text | None = None
+    qos: _Line | None = None
     """SLURM: quality of service."""
-    constraint: Text | None = None
+    constraint: _Line | None = None
     """SLURM: features that the nodes must have."""
-    exclude: tuple[Text, ...] = ()
+    exclude: tuple[_Line, ...] = ()
     """SLURM: nodes never to use."""
     exclude_after: _FromZero = 2
     """SLURM: failures of one node, within `exclude_for` of each other, after which jobs avoid it; 0: never."""
     exclude_for: Duration = 24 * 3600
     """SLURM: how long after its last failure such a node is avoided."""
-    setup: tuple[Text, ...] = ()
+    setup: tuple[_Lines, ...] = ()
     """SLURM: shell lines that run on the first node before the ranks start (`module load cuda`)."""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[_Variable, Annotated[str, AfterValidator(_lines)]] = Field(default_factory=dict)
     """Variables for the ranks. Never for secrets: they are written into the job script."""
-    secrets: tuple[Text, ...] = ()
+    secrets: tuple[_Variable, ...] = ()
     """Names of variables that must be set where the run is submitted; they reach the ranks by the environment only."""
     container: Container | None = None
     """SLURM: the container that the ranks run in."""
-    root: Text | None = None
+    root: _Line | None = None
     """Storage root for runs with this profile, where neither --root nor $PDFORGE_ROOT is given; a relative one is taken
     from the working directory."""
-    sbatch: dict[Annotated[str, AfterValidator(_further_option)], str | int | bool] = Field(default_factory=dict)
+    sbatch: dict[Annotated[str, AfterValidator(_further_option)], _Line | int | bool] = Field(default_factory=dict)
     """SLURM: further options of sbatch, without dashes: `{mail-type: END, exclusive: true}`; false: not given."""
-    srun: tuple[Text, ...] = ()
+    srun: tuple[_Line, ...] = ()
     """SLURM: further arguments of srun."""
     capture_tasks: Whole = 1
     """SLURM: tasks of a job array that share a capture; 1: one job with all nodes."""
@@ -176,7 +205,7 @@ class Profile(Model):
     activation checkpointing computes again, comes on top: the model FLOPs utilisation of a run is lower."""
     price: Annotated[Real, Field(ge=0, le=1e9)] | None = None
     """What an hour of a process (of its GPU) costs; none: the plan says nothing of money."""
-    currency: Text = "USD"
+    currency: _Line = "USD"
     """Of `price`."""
     disk: Size | None = None
     """Room for runs where the storage root is; by default the free space that this machine sees there, and unknown on a
@@ -185,7 +214,7 @@ class Profile(Model):
     """Bytes a second that all processes together can read from the storage root (`20GB`); none: unknown."""
     disk_write: Size | None = None
     """Bytes a second that they can write there; none: unknown."""
-    on_end: Text | None = None
+    on_end: _Lines | None = None
     """Shell command that is run when a run ends, with PDFORGE_RUN, PDFORGE_STAGE and PDFORGE_STATE set."""
 
     @model_validator(mode="before")

@@ -33,6 +33,7 @@ _MUST_BE: dict[str, Callable[[dict[str, Any]], str]] = {
     "float_type": lambda _: "a number",
     "float_parsing": lambda _: "a number",
     "bool_type": lambda _: "true or false",
+    "bool_parsing": lambda _: "true or false",
     "string_type": lambda _: "text",
     "tuple_type": lambda _: "a list",
     "list_type": lambda _: "a list",

@@ -36,6 +36,12 @@ def test_values_are_read_as_people_write_them(tmp_path):
     assert (big.watchdog.of("train"), big.watchdog.of("pretrain-teacher")) == (600, 1800)
 
 
+def test_what_a_shell_reads_may_have_lines(tmp_path):
+    file = tmp_path / "clusters.yaml"
+    file.write_text("a:\n  setup:\n  - |\n    if true; then\n    \tmodule load cuda\n    fi\n  environment: {A: ''}\n")
+    assert read_clusters(file)["a"].setup == ("if true; then\n\tmodule load cuda\nfi\n",)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "column", "message", "helping"),
     [
@@ -62,6 +68,12 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("a: {mfu: 1.0e-300}\n", 1, 10, "it must be at least 0.001", ""),
         ("a: {peak_flops: 1.0e-300}\n", 1, 17, "it must be at least 1e+09", ""),
         ("a: {price: 1.0e+308}\n", 1, 12, "it must be at most 1e+09", ""),
+        ('a: {account: "a\\nb"}\n', 1, 14, "it must be text of one line", "account to charge"),
+        ('a: {sbatch: {comment: "a\\nb"}}\n', 1, 23, "characters or a whole number or true or false", ""),
+        ('a: {sbatch: {"a\\nb": c}}\n', 1, 22, "it must be text of one line", ""),
+        ('a: {exclude: [n1, "n\\t2"]}\n', 1, 19, "it must be text of one line", ""),
+        ('a: {setup: ["a\\0b"]}\n', 1, 13, "it must be text without control characters", ""),
+        ("a: {environment: {A B: c}}\n", 1, 24, "it must be called as variables are", ""),
         ("a: 3\n", 1, 4, "profile a must be a mapping", ""),
         ("- a\n", 1, 1, "a mapping from names to profiles", ""),
     ],
