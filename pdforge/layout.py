@@ -32,8 +32,18 @@ TRAIN, FINETUNE, EXPORT, EVALUATE = "train", "finetune", "export", "evaluate"
 
 
 def storage_root(option: str | Path | None = None, profile: str | None = None) -> Path:
-    """The storage root: the option, else $PDFORGE_ROOT, else what the cluster profile says, else ./runs; absolute."""
-    return Path(option or os.environ.get(ROOT_VARIABLE) or profile or DEFAULT_ROOT).expanduser().absolute()
+    """The storage root: the option, else $PDFORGE_ROOT, else what the cluster profile says, else ./runs; absolute.
+
+    Raises:
+        UsageError: it is in a home directory that nobody knows.
+    """
+    root = Path(option or os.environ.get(ROOT_VARIABLE) or profile or DEFAULT_ROOT)
+    try:
+        return root.expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(
+            f"storage root {root}: there is no home directory {root.parts[0]}", remedy="write its path without `~`"
+        ) from error
 
 
 def require_folder(root: Path) -> None:

@@ -20,10 +20,17 @@ BUILT_IN = "built in"
 
 def cluster_files() -> list[Path]:
     """The files that hold profiles, the one that counts first: the user's, then that of the repository around here."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pdforge" / CLUSTERS
     here = Path.cwd()
     above = next((folder / CLUSTERS for folder in (here, *here.parents) if (folder / CLUSTERS).is_file()), None)
-    return [file for file in (home, above) if file is not None and file.is_file()]
+    return [file for file in (_of_the_user(), above) if file is not None and file.is_file()]
+
+
+def _of_the_user() -> Path | None:
+    """None where nobody knows a home directory: in a container, whose user may have no name."""
+    try:
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pdforge" / CLUSTERS
+    except RuntimeError:
+        return None
 
 
 def all_profiles() -> dict[str, tuple[Profile, str]]:

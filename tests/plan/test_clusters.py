@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pdforge.errors import RecipeError, UsageError
+from pdforge.layout import storage_root
 from pdforge.plan.clusters import all_profiles, find_profile, read_clusters
 from pdforge.plan.profile import Profile
 
@@ -99,6 +100,15 @@ def test_the_user_overrides_the_repository_which_overrides_what_is_built_in(tmp_
     assert profiles["slurm"][0].nodes == 2
     assert profiles["mine"][0].processes == 5
     assert profiles["local"][1] == "built in"
+
+
+def test_without_a_home_directory_the_user_has_no_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", "~")
+    (tmp_path / "work" / "clusters.yaml").write_text("mine: {}\n")
+    assert list(all_profiles()) == ["local", "slurm", "mine"]
+    with pytest.raises(UsageError, match=r"storage root ~/runs: there is no home directory ~"):
+        storage_root("~/runs")
 
 
 def test_an_unknown_name_is_answered_with_a_suggestion():
