@@ -37,9 +37,12 @@ def publish(writer: LogitWriter, measured: dict[str, Any], recorded: dict[str, A
 
 def all_written(writer: LogitWriter, progress: CaptureProgress) -> bool:
     """Wait for the shards that other ranks still write; False: asked to stop before the last one."""
+    reported = None
     while True:
         missing = len(writer.missing_shards())
-        progress.report(missing)
+        if missing != reported:  # a file that is written again passes for progress, which hides a hang
+            progress.report(missing)
+            reported = missing
         if not missing:
             return True
         if stop.requested():
