@@ -7,6 +7,7 @@ saving inside it, on one rank, would deadlock the others.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -139,12 +140,15 @@ class _Rank:
 
     def _abandon(self, error: RankError) -> None:
         """In the watchdog's thread: end this rank, whatever its main thread is blocked in."""
-        print(f"pdforge: this rank ends because {error.message}; it was here:", file=self._log, flush=True)
-        faulthandler.dump_traceback(file=self._log)
-        if error.type == HANG:
-            self._tell_evidence()
-        self._settle("failed", ExitCode.FINDINGS, error)
-        self._leave_at_once(ExitCode.FINDINGS)
+        try:
+            with contextlib.suppress(OSError):  # no room for it in the log
+                print(f"pdforge: this rank ends because {error.message}; it was here:", file=self._log, flush=True)
+                faulthandler.dump_traceback(file=self._log)
+            if error.type == HANG:
+                self._tell_evidence()
+            self._settle("failed", ExitCode.FINDINGS, error)
+        finally:
+            self._leave_at_once(ExitCode.FINDINGS)
 
     def _tell_evidence(self) -> None:
         """What the stage knows beside its stacks; in a thread that is left behind where it blocks."""
@@ -163,8 +167,9 @@ class _Rank:
 
     def _leave_at_once(self, code: int) -> None:
         """Without interpreter shutdown, which may wait for threads of a process group whose peers are gone."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # no room for what is left
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -6,6 +6,8 @@ half an hour later.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,22 +38,25 @@ class Watchdog(threading.Thread):
         super().__init__(name="pdforge-watchdog", daemon=True)
         self._attempt = attempt
         self._peers = [peer for peer in range(ranks) if peer != rank]
+        self._begun: set[int] = set()
         self._hang = HangDetector(attempt, rank, ranks, stalls_after)
         self._on_stop = on_stop
         self._on_failure = on_failure
         self._deadline = time.monotonic() + START_TIMEOUT_S
         self._ended = threading.Event()
+        self._faulty = False
 
     def run(self) -> None:
         """The thread."""
         while not self._ended.wait(PERIOD_S):
-            if self._attempt.stop.exists():
-                self._on_stop()
-            if (reason := self._lost_peer()) and not self._ended.is_set():
-                self._on_failure(RankError(type="PeerLost", message=reason, consequence=True))
-                return
-            if (error := self._hang.look()) and not self._ended.is_set():
-                self._hang.kill_unresponsive(error.suspects)
+            try:
+                error = self._look()
+            except OSError as fault:  # a disk that is full for a moment, a file handle that is stale
+                self._tell(fault)
+                continue
+            if error and not self._ended.is_set():
+                with contextlib.suppress(OSError):  # this rank ends, whatever becomes of the others
+                    self._hang.kill_unresponsive(error.suspects)
                 self._on_failure(error)
                 return
 
@@ -59,18 +64,35 @@ class Watchdog(threading.Thread):
         """The rank is over: look no more."""
         self._ended.set()
 
+    def _look(self) -> RankError | None:
+        """Look once; why this rank has to end, when it has to."""
+        if self._attempt.stop.exists():
+            self._on_stop()
+        if reason := self._lost_peer():
+            return RankError(type="PeerLost", message=reason, consequence=True)
+        return self._hang.look()
+
+    def _tell(self, fault: OSError) -> None:
+        """Say once that a look failed: there are two a second."""
+        if not self._faulty:
+            self._faulty = True
+            with contextlib.suppress(OSError):  # the log lies there as well
+                print(f"pdforge: the watchdog goes on after {type(fault).__name__}: {fault}", file=sys.stderr)
+
     def _lost_peer(self) -> str:
         """Why this rank cannot go on; empty when it can."""
         for peer in list(self._peers):
             record = read_rank(self._attempt, peer)
-            if record is None:
-                if time.monotonic() > self._deadline:
+            if record is None:  # or it cannot be read at the moment
+                if peer not in self._begun and time.monotonic() > self._deadline:
                     return f"rank {peer} has not started within {START_TIMEOUT_S:.0f} s"
-            elif record.state == "failed":
+                continue
+            self._begun.add(peer)
+            if record.state == "failed":
                 return f"rank {peer} failed"
-            elif record.vanished and _still_vanished(self._attempt, peer):
+            if record.vanished and _still_vanished(self._attempt, peer):
                 return f"rank {peer} was killed"
-            elif record.state != "running":
+            if record.state != "running":
                 self._peers.remove(peer)
         return ""
 

@@ -93,6 +93,23 @@ def test_a_rank_that_cannot_leave_is_made_to(root, train, counter):
     assert read_rank(train.attempt(1), 0).state == "done"
 
 
+def test_a_rank_that_cannot_write_its_end_ends(root, train, counter):
+    counter(train={"hold": (1, str(root / "go")), "fail_rank": 1, "fail_at": 2, "together": True})
+
+    def make_unwritable():
+        assert wait_for(train.progress.exists)
+        record = train.attempt(1).rank_record(0)
+        record.unlink()
+        (record / "in the way").mkdir(parents=True)
+        (root / "go").touch()
+
+    thread = threading.Thread(target=make_unwritable)
+    thread.start()
+    with pytest.raises(StageFailed, match="RuntimeError: the counter broke"):
+        drive(root, PLAN).run()
+    thread.join()
+
+
 def test_a_crash_in_native_code_leaves_its_stack(root, counter):
     counter(train={"steps": 10_000, "fail_rank": 1, "fail_at": 3, "how": "crash"})
     with pytest.raises(StageFailed, match="rank 1: crashed: Segmentation fault"):
