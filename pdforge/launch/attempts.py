@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdforge.launch.progress import read_progress
+from pdforge.launch.progress import Mark, Progress, read_progress
 from pdforge.launch.records import read_attempt, read_ranks
 from pdforge.layout import AttemptDirectory, StageDirectory
 
@@ -29,8 +29,8 @@ def request_stop(attempt: AttemptDirectory) -> None:
     attempt.stop.touch()
 
 
-def high_water(directory: StageDirectory) -> int:
-    """The furthest step that the stage ever reached; after a failure it starts from a checkpoint before that."""
-    progress = read_progress(directory)
-    marks = [record.high_water for attempt in directory.all_attempts() if (record := read_attempt(attempt))]
-    return max([progress.step if progress else 0, *marks])
+def high_water(directory: StageDirectory) -> Mark:
+    """The furthest that the stage ever came; after a failure it starts from a checkpoint before that."""
+    progress = read_progress(directory) or Progress()
+    marks = [record.mark for attempt in directory.all_attempts() if (record := read_attempt(attempt))]
+    return max([Mark(progress.phase, progress.step), *marks])

@@ -26,7 +26,7 @@ def fruitless(stage: StageDirectory, job: str = "") -> str:
         record = read_attempt(attempt)
         if job and (record is None or record.job != job or record.moves):
             continue
-        if record is None or record.high_water < reached or not _counts(attempt, scheduled=bool(job)):
+        if record is None or record.mark < reached or not _counts(attempt, scheduled=bool(job)):
             break
         found.append(attempt)
     if len(found) < most:
@@ -34,7 +34,7 @@ def fruitless(stage: StageDirectory, job: str = "") -> str:
     last = judge(found[0])
     why = last.error or f"the last one was {last.state}"
     return (
-        f"its last {len(found)} starts ended without gaining a step (step {reached}); {why}\n"
+        f"its last {len(found)} starts ended without gaining a step (step {reached.step}); {why}\n"
         f"log: {last.log or found[0].path}"
     )
 

@@ -65,13 +65,14 @@ def begin(stage: StageDirectory) -> tuple[AttemptDirectory, AttemptRecord]:
     job, restart = this_start()
     environment = SlurmJobEnvironment()
     nodes = environment.hostnames
-    moves = _must_move(stage, nodes)
+    moves, reached = _must_move(stage, nodes), high_water(stage)
     record = AttemptRecord(
         executor="slurm",
         processes=environment.num_tasks,
         master_address=nodes[0],
         master_port=_FIRST_PORT + int(job) % _PORTS,
-        high_water=high_water(stage),
+        high_water=reached.step,
+        phase=reached.phase,
         started=time.time(),
         job=job,
         restart=restart,

@@ -20,6 +20,7 @@ from pdforge.launch.attempts import has_living_rank
 from pdforge.launch.join import ATTEMPT_VARIABLE
 from pdforge.launch.lock import Lock
 from pdforge.launch.process import ProcessId, kill_group
+from pdforge.launch.progress import Mark
 from pdforge.launch.records import STALLS_AFTER_S, AttemptRecord, read_attempt, read_ranks, write_attempt
 from pdforge.launch.task import RankTask
 from pdforge.layout import AttemptDirectory, StageDirectory
@@ -35,7 +36,7 @@ def start(
     processes: int,
     lock: Lock,
     *,
-    high_water: int,
+    high_water: Mark,
     stalls_after: float = STALLS_AFTER_S,
     environment: Mapping[str, str] | None = None,
     share: int = 1,
@@ -63,7 +64,8 @@ def start(
         master_address="127.0.0.1",
         master_port=_free_port(),
         driver=ProcessId.of(os.getpid()),
-        high_water=high_water,
+        high_water=high_water.step,
+        phase=high_water.phase,
         stalls_after=stalls_after,
         started=time.time(),
     )

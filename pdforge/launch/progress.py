@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,6 +15,8 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    phase: int = 0
+    """Of a stage that counts its steps anew in each phase, in another unit: which one; later ones are greater."""
     step: int = 0
     of: int = 0
     """0: not known yet."""
@@ -26,6 +29,13 @@ class Progress(BaseModel):
     message: str = ""
     time: float = 0.0
     """Unix seconds."""
+
+
+class Mark(NamedTuple):
+    """How far a stage came; what is further compares greater."""
+
+    phase: int
+    step: int
 
 
 def read_progress(stage: StageDirectory) -> Progress | None:

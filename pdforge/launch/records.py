@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pdforge.launch.process import ProcessId
+from pdforge.launch.progress import Mark
 from pdforge.layout import AttemptDirectory, write_json
 
 STALLS_AFTER_S = 1800.0
@@ -81,6 +82,8 @@ class AttemptRecord(BaseModel):
     """The parent of the ranks, leader of their process group; None until it has been started."""
     high_water: int
     """The furthest step that any earlier attempt of the stage reached."""
+    phase: int = 0
+    """The phase of the stage in which that was."""
     started: float
     """Unix seconds."""
     stalls_after: float = STALLS_AFTER_S
@@ -97,6 +100,11 @@ class AttemptRecord(BaseModel):
     """Why no work was done in it."""
     moves: bool = False
     """SLURM: no work was done because it came upon nodes to avoid; the job is requeued without them."""
+
+    @property
+    def mark(self) -> Mark:
+        """How far any earlier attempt of the stage came."""
+        return Mark(self.phase, self.high_water)
 
     @property
     def driven_elsewhere(self) -> bool:

@@ -13,6 +13,9 @@ from pdforge.stages import stop
 from pdforge.stages.entry import Results, Stopped
 from pdforge.store.tokenize import BuildStopped, Task, build_token_store
 
+_PHASES = ("tokenizer", "encode", "pack train", "pack validation")
+"""In order. Each has a unit of its own, so that only the phase says which of two starts came further."""
+
 
 def run(job: TokenizeJob, directory: StageDirectory, rank: int, ranks: int) -> Results | Stopped:
     """Train or load the tokenizer, encode, pack; finished parts of an earlier attempt are kept."""
@@ -53,6 +56,7 @@ class _Progress:
             self._path,
             {
                 "stage": self._kind,
+                "phase": _PHASES.index(row["phase"]),
                 "step": done,
                 "of": total,
                 "unit": row["unit"],

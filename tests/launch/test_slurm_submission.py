@@ -11,6 +11,7 @@ from conftest import drive, make_plan, make_stage
 
 import pdforge
 from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.launch.attempts import high_water
 from pdforge.launch.budget import fruitless
 from pdforge.launch.environment import require_secrets
 from pdforge.launch.process import ProcessId
@@ -21,6 +22,7 @@ from pdforge.launch.snapshot import take_snapshot
 from pdforge.launch.submission import Submission, claim, latest_submission
 from pdforge.layout import RunDirectory, StageDirectory, write_json
 from pdforge.plan.profile import Profile
+from pdforge.stages.tokenize import _Progress
 
 SLURM = Profile(name="s", executor="slurm", restarts_without_progress=2)
 
@@ -65,14 +67,16 @@ def test_the_last_submission_counts_and_a_damaged_one_does_not(tmp_path):
     assert latest_submission(stage).job == "9"
 
 
-def start(stage: StageDirectory, number: int, *, job: str, high_water: int, stopped: bool = False) -> None:
+def start(
+    stage: StageDirectory, number: int, *, job: str, high_water: int, phase: int = 0, stopped: bool = False
+) -> None:
     attempt = stage.attempt(number)
     attempt.path.mkdir(parents=True)
     write_attempt(
         attempt,
         AttemptRecord(
             executor="slurm", processes=1, master_address="n1", master_port=1, high_water=high_water,
-            started=time.time(), job=job, restart=number, nodes=["n1"], ended=time.time(),
+            phase=phase, started=time.time(), job=job, restart=number, nodes=["n1"], ended=time.time(),
         ),
     )  # fmt: skip
     write_rank(
@@ -96,6 +100,24 @@ def test_starts_of_a_job_without_progress_are_counted(tmp_path):
     assert not fruitless(stage, "6"), "a new job is a person's wish to try again"
     write_json(stage.progress, {"step": 5})
     assert not fruitless(stage, "5"), "a step was gained"
+
+
+def test_a_later_phase_is_further_than_any_step_of_one_before(tmp_path):
+    stage = StageDirectory(tmp_path)
+    claim(stage, submission(job="5"))
+    tell = _Progress(stage, "tokenize")
+    encoded = {"phase": "encode", "done": 6_000_000, "total": 6_000_000, "unit": "tokens"}
+    packed = [{"phase": "pack train", "done": done, "total": 4000, "unit": "sequences"} for done in (100, 200)]
+    for number, row in enumerate([encoded, *packed], 1):
+        reached = high_water(stage)
+        start(stage, number, job="5", high_water=reached.step, phase=reached.phase)
+        tell(row)
+    assert not fruitless(stage, "5"), "sequences are no tokens"
+    reached = high_water(stage)
+    for number in (4, 5):
+        start(stage, number, job="5", high_water=reached.step, phase=reached.phase)
+        tell(encoded)
+    assert "its last 2 starts ended without gaining a step (step 200)" in fruitless(stage, "5")
 
 
 def test_a_start_that_a_person_stopped_does_not_count(tmp_path):
