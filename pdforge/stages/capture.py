@@ -18,6 +18,7 @@ from pdforge import heartbeat
 from pdforge.layout import StageDirectory
 from pdforge.plan.jobs import CaptureJob
 from pdforge.stages import assemble, stop
+from pdforge.stages.device import device_of_rank
 from pdforge.stages.entry import Results, Stopped, in_array
 from pdforge.stages.group import Group
 from pdforge.stages.store import CaptureProgress, all_written, publish, spec_of
@@ -36,12 +37,13 @@ def run(job: CaptureJob, directory: StageDirectory, rank: int, ranks: int) -> Re
     A task of a job array waits for nobody and publishes nothing: tasks need not run at the same time.
 
     Raises:
+        EnvironmentFault: no CUDA device where the job wants one.
         StageFailed: the teacher is no language model of this text.
     """
     if not job.runs_teacher:
         return assemble.run(job, directory, rank, ranks)
     tokens = TokenStore.open(job.tokens)
-    device = _device(job, rank)
+    device = device_of_rank(job.device, rank)
     with Group(rank, ranks, job.shard, device) as group:
         teacher = _Teacher(job, tokens, device, group)
         heartbeat.finish("build")
@@ -98,12 +100,6 @@ class _Teacher:
         if self._sharded and like is not None:
             for _ in range(-(-like // micro) - -(-(end - first) // micro)):
                 self.signal.of_samples("train", range(1))
-
-
-def _device(job: CaptureJob, rank: int) -> torch.device:
-    if job.device == "cpu":
-        return torch.device("cpu")
-    return torch.device("cuda", rank % torch.cuda.device_count())
 
 
 def _ranks(teacher: _Teacher, job: CaptureJob) -> Ranks:

@@ -21,6 +21,7 @@ from pdforge.layout import StageDirectory, read_json, write_json
 from pdforge.plan.jobs import EvaluateJob
 from pdforge.recipe.models import EvaluationTask
 from pdforge.stages import stop
+from pdforge.stages.device import require_device
 from pdforge.stages.entry import Results, Stopped
 from pdforge.store.tokens import TokenStore
 from pdforge.titan.inference import load
@@ -36,12 +37,13 @@ def run(job: EvaluateJob, directory: StageDirectory, rank: int, ranks: int) -> R
     """Make every measurement that is not there yet.
 
     Raises:
-        EnvironmentFault: a package or the data of a task are missing.
+        EnvironmentFault: no CUDA device where the job wants one, or a package or the data of a task are missing.
         UsageError: the harness has no such task.
     """
     del ranks
     if rank != 0:
         return {}
+    require_device(job.device)
     tasks = _Tasks(job)
     measures: list[tuple[str, Measure]] = [("held-out text", partial(heldout, job, job.tokens))]
     if job.conversations:

@@ -6,12 +6,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pdforge.errors import EnvironmentFault
 from pdforge.layout import StageDirectory, read_json, write_atomically, write_json
 from pdforge.plan.jobs import Extended, TrainJob
 from pdforge.stages import stop
+from pdforge.stages.device import require_device
 from pdforge.stages.entry import Results, Stopped
 from pdforge.titan import flight
 from pdforge.titan.session import train
@@ -28,10 +27,7 @@ def run(job: TrainJob, directory: StageDirectory, rank: int, ranks: int) -> Resu
             f"the stage is compiled for {job.processes} processes and was started with {ranks}",
             remedy=f"start it with {job.processes}, or compile it again with `--processes {ranks}`",
         )
-    if job.device == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFault(
-            "the stage is compiled for CUDA, and torch sees no CUDA device", remedy="run `pdforge doctor`"
-        )
+    require_device(job.device)
     if job.extends and not directory.whole_checkpoints:
         _take_over(job.extends, directory, rank)
     config = load_config(directory.train_module)

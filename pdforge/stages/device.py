@@ -1,0 +1,34 @@
+"""What a rank computes on."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+from pdforge.errors import EnvironmentFault
+
+
+def require_device(device: Literal["cpu", "cuda"]) -> None:
+    """Refuse to begin where torch does not see what the job is to run on.
+
+    Raises:
+        EnvironmentFault: no CUDA device where the job wants one.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFault(
+            "the stage is compiled for CUDA, and torch sees no CUDA device", remedy="run `pdforge doctor`"
+        )
+
+
+def device_of_rank(device: Literal["cpu", "cuda"], rank: int) -> torch.device:
+    """The device of this rank: of those that it sees, the one of its number on this host; of one, that one.
+
+    Raises:
+        EnvironmentFault: as `require_device`.
+    """
+    require_device(device)
+    if device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
