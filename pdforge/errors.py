@@ -4,6 +4,7 @@ PdforgeError                   what, and what to do about it; no traceback reach
 ├── RecipeError                findings in a recipe or cluster profile: a list of diagnostics   (exit 1)
 ├── StageFailed                a stage of a run ended without success                           (exit 1)
 ├── EnvironmentFault           this machine lacks something: package, version, device, file     (exit 2)
+│   └── NodeFault              … which it should have: another machine may be well
 ├── StoreError                 a token or logit store cannot serve what was asked               (exit 2)
 │   ├── StoreMismatch          it holds something else: names the differing field
 │   ├── StoreMissing           no store, shard or sample there (yet)
@@ -63,6 +64,10 @@ class StageFailed(PdforgeError):
 
 class EnvironmentFault(PdforgeError):
     """This machine lacks something that the command needs."""
+
+
+class NodeFault(EnvironmentFault):
+    """This machine has lost what it should have: the same work may go on upon another."""
 
 
 class StoreError(PdforgeError):

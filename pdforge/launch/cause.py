@@ -35,12 +35,6 @@ _NOTICE = re.compile(rf"CANCELLED AT (\S+) DUE TO ({'|'.join(_NOTICES)})")
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|oom.kill", re.IGNORECASE)
 _NODE = re.compile(r"srun: error: Node failure on (\S+)")
 """What srun writes into a job's output just before that notice."""
-_HARDWARE = re.compile(
-    r"uncorrectable (ECC|NVLink) error|fallen off the bus|GPU is lost|devices? .{0,12}busy or unavailable"
-    r"|no CUDA-capable device|system not yet initialized",
-    re.IGNORECASE,
-)
-"""How CUDA and the driver call what no program does."""
 _MEMORY_TYPES = ("OutOfMemoryError", "MemoryError")
 
 
@@ -107,18 +101,13 @@ def find_cause(
     error = guilty.error if guilty and guilty.error and not guilty.error.consequence else None
     if error and (error.type in _MEMORY_TYPES or _MEMORY.search(error.message)):
         return Cause("out of memory", f"rank {outcome.rank}: {error.type}: {error.message}")
-    if is_of_hardware(error) and error:
+    if error and error.of_node:
         return Cause("node", f"rank {outcome.rank}: {error.type}: {error.message}")
     if error and error.of_input:
         return Cause("bad input", f"rank {outcome.rank}: {error.type}: {error.message}")
     if told := told_by_scheduler(row or {}, notices):
         return told
     return _from_its_end(outcome, error, log_tail)
-
-
-def is_of_hardware(error: RankError | None) -> bool:
-    """Whether the error is one of a device, which the program cannot have caused."""
-    return error is not None and not error.consequence and bool(_HARDWARE.search(error.message))
 
 
 def told_by_scheduler(row: Mapping[str, str], notices: Iterable[Notice]) -> Cause | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from pdforge.launch.cause import Cause, Notice, find_cause, find_notices, is_of_hardware, told_by_scheduler
+from pdforge.launch.cause import Cause, Notice, find_cause, find_notices, told_by_scheduler
 from pdforge.launch.hang import Sign, read_sign
 from pdforge.launch.outcome import Outcome, judge_ranks, last_lines
 from pdforge.launch.output import output_of_start
@@ -153,8 +153,9 @@ def _failed_nodes(
         return sorted(where) if len(where) == 1 else []  # ranks of several nodes: the program, or what is between
     if cause.kind != "node":
         return []
-    if own := [rank.node for rank in ranks if rank.rank == outcome.rank and rank.node and is_of_hardware(rank.error)]:
-        return own
+    guilty = next((rank for rank in ranks if rank.rank == outcome.rank), None)
+    if guilty and guilty.node and guilty.error and guilty.error.of_node:
+        return [guilty.node]
     events = node_events(nodes, row["Start"], row["End"]) if isinstance(row, dict) else []
     return events or sorted({node for notice in notices for node in notice.nodes})
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pdforge.errors import NodeFault
 from pdforge.launch.process import ProcessId
 from pdforge.launch.progress import Mark
 from pdforge.layout import AttemptDirectory, write_json
@@ -17,6 +19,14 @@ STALLS_AFTER_S = 1800.0
 
 HANG = "Hang"
 """`RankError.type` of an attempt that was ended because it made no progress."""
+
+_OF_NODE = re.compile(
+    r"uncorrectable (ECC|NVLink) error|fallen off the bus|GPU is lost|devices? .{0,12}busy or unavailable"
+    r"|no CUDA-capable device|system not yet initialized"
+    r"|stale file handle|input/output error|remote I/O error",
+    re.IGNORECASE,
+)
+"""How CUDA and its driver, and the kernel of its file systems, call what no program does."""
 
 RankState = Literal["running", "done", "stopped", "failed"]
 
@@ -38,9 +48,16 @@ class RankError(BaseModel):
     """Of a hang: the ranks that are the likely reason."""
 
     @property
+    def of_node(self) -> bool:
+        """Whether it is one of the node or its devices, which the program cannot have caused."""
+        return not self.consequence and (self.type == NodeFault.__name__ or bool(_OF_NODE.search(self.message)))
+
+    @property
     def of_input(self) -> bool:
         """Whether only a person can remove it: it was told without a traceback. What hung may have left none either."""
-        return bool(self.type) and self.type != HANG and not self.traceback and not self.consequence
+        if self.type == HANG or self.of_node:
+            return False
+        return bool(self.type) and not self.traceback and not self.consequence
 
 
 class RankRecord(BaseModel):

@@ -23,6 +23,9 @@ ERRORS = {
     "hang before the first sign": (RankError(type=HANG, message="no sign of life", suspects=[0]), True),
     "exception": (RankError(type="RuntimeError", message="broken", traceback="in forward"), True),
     "killed": (RankError(type="", message="killed by signal 9"), True),
+    "lost GPU": (RankError(type="NodeFault", message="torch sees none of the CUDA devices"), True),
+    "stale handle": (RankError(type="StoreError", message="/r/a: cannot be written: Stale file handle"), True),
+    "full disk": (RankError(type="StoreError", message="/r/a: cannot be written: No space left on device"), False),
     "bad input": (RankError(type="RecipeError", message="no such corpus"), False),
 }
 

@@ -74,9 +74,23 @@ ECC = "CUDA error: uncorrectable ECC error encountered"
         ({0: hang()}, []),
         ({3: RankError(type="AcceleratorError", message=ECC, traceback="…")}, ["n2"]),
         ({3: RankError(type="AcceleratorError", message=ECC, traceback="…", consequence=True)}, []),
+        ({3: RankError(type="NodeFault", message="torch sees none of the CUDA devices")}, ["n2"]),
+        ({3: RankError(type="StoreError", message="/r: cannot be written: Stale file handle")}, ["n2"]),
+        ({3: RankError(type="EnvironmentFault", message="torch sees no CUDA device")}, []),
         ({3: RankError(type="ValueError", message="no", traceback="…")}, []),
     ],
-    ids=["hang", "all of a node", "ranks of two nodes", "nobody is named", "hardware", "told by a peer", "program"],
+    ids=[
+        "hang",
+        "all of a node",
+        "ranks of two nodes",
+        "nobody is named",
+        "hardware",
+        "told by a peer",
+        "lost GPU",
+        "file system",
+        "bad input",
+        "program",
+    ],
 )
 def test_the_node_of_an_attempt_that_failed(tmp_path, errors, nodes):
     stage = StageDirectory(tmp_path / "run" / "train")

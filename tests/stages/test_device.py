@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pdforge.errors import EnvironmentFault
+from pdforge.errors import EnvironmentFault, NodeFault
 from pdforge.stages.device import device_of_rank
 
 
@@ -19,6 +19,20 @@ def test_without_a_device_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(EnvironmentFault, match="torch sees no CUDA device"):
         device_of_rank("cuda", 0)
     assert device_of_rank("cpu", 3) == torch.device("cpu")
+
+
+def test_devices_that_slurm_gave_are_the_nodes_to_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    see(monkeypatch, 0)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(NodeFault, match="the CUDA devices 0,1 of this node, and torch sees none"):
+        device_of_rank("cuda", 0)
+    for nothing in ("NoDevFiles", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+        with pytest.raises(EnvironmentFault) as caught:
+            device_of_rank("cuda", 0)
+        assert type(caught.value) is EnvironmentFault, "the job has none: the profile asks for none"
 
 
 def test_the_number_on_the_host_counts(monkeypatch: pytest.MonkeyPatch) -> None:
