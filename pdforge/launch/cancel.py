@@ -39,8 +39,8 @@ def cancel(plans: Sequence[Plan], root: Path, *, kill: bool = False) -> Cancelle
     Raises:
         UsageError: `kill` was asked for an attempt of another host.
     """
-    found = {driver.pid: driver for plan in plans if (driver := find_driver(RunDirectory(root / plan.directory)))}
-    drivers = [pid for pid, driver in found.items() if driver.is_here]
+    found = [find_driver(RunDirectory(root / plan.directory)) for plan in plans]
+    drivers = list(dict.fromkeys(driver.pid for driver in found if driver and driver.is_here))
     for pid in drivers:  # first: a driver must not go on to the next stage
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -55,10 +55,11 @@ def cancel(plans: Sequence[Plan], root: Path, *, kill: bool = False) -> Cancelle
         ):
             continue  # not started, or started for another run that shares it
         request_stop(attempt)
-        if kill and driver and not driver.is_here:
+        where = (record.controller or record.driver) if record else None
+        if kill and where and not where.is_here:
             raise UsageError(
-                f"`{stage.title}` runs on {driver.host}: it was asked to save and end",
-                remedy=f"to kill it, give the same command on {driver.host}",
+                f"`{stage.title}` runs on {where.host}: it was asked to save and end",
+                remedy=f"to kill it, give the same command on {where.host}",
             )
         if kill:
             local.kill(attempt)
