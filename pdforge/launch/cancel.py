@@ -14,8 +14,9 @@ from pdforge.launch import local
 from pdforge.launch.attempts import request_stop, running_attempt
 from pdforge.launch.cancel_jobs import cancel_jobs
 from pdforge.launch.driver import find_driver
-from pdforge.launch.records import read_attempt
-from pdforge.layout import RunDirectory, StageDirectory
+from pdforge.launch.records import AttemptRecord, read_attempt
+from pdforge.launch.submission import latest_submission
+from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory
 from pdforge.plan.model import Plan, merged_stages
 
 
@@ -50,10 +51,8 @@ def cancel(plans: Sequence[Plan], root: Path, *, kill: bool = False) -> Cancelle
             continue
         attempt = running_attempt(StageDirectory(root / stage.directory))
         record = read_attempt(attempt) if attempt else None
-        if attempt is None or (
-            record and record.driver and record.driver.is_alive and record.driver.pid not in drivers
-        ):
-            continue  # not started, or started for another run that shares it
+        if attempt is None or (record and _is_of_others(attempt, record, plans, drivers)):
+            continue
         request_stop(attempt)
         where = (record.controller or record.driver) if record else None
         if kill and where and not where.is_here:
@@ -65,3 +64,13 @@ def cancel(plans: Sequence[Plan], root: Path, *, kill: bool = False) -> Cancelle
             local.kill(attempt)
         stages.append(stage.title)
     return Cancelled(stages, drivers, jobs)
+
+
+def _is_of_others(
+    attempt: AttemptDirectory, record: AttemptRecord, plans: Sequence[Plan], drivers: Sequence[int]
+) -> bool:
+    """Whether it was started for another run that shares the stage."""
+    if record.executor == "slurm":
+        submission = latest_submission(attempt.stage)
+        return submission is not None and submission.run not in {plan.directory for plan in plans}
+    return bool(record.driver and record.driver.is_alive and record.driver.pid not in drivers)

@@ -12,8 +12,10 @@ from conftest import make_plan, make_stage
 from pdforge.errors import UsageError
 from pdforge.launch.cancel import cancel
 from pdforge.launch.process import ProcessId
-from pdforge.launch.records import AttemptRecord, write_attempt
+from pdforge.launch.records import AttemptRecord, RankRecord, write_attempt, write_rank
+from pdforge.launch.submission import Submission, claim
 from pdforge.layout import RunDirectory, StageDirectory, write_json
+from pdforge.plan.profile import Profile
 
 A, B = (make_plan(name, [make_stage(f"train {name}", f"count-{name}/train")]) for name in "ab")
 ELSEWHERE = ProcessId(host="elsewhere", pid=7, started=1)
@@ -32,6 +34,24 @@ def drive(root, plan, driver, controller=None):
         ),
     )  # fmt: skip
     return attempt
+
+
+def test_a_shared_stage_that_another_run_submitted_goes_on(tmp_path):
+    shared = make_stage("teacher", "teachers/0")
+    plan = make_plan("a", [shared])
+    stage = StageDirectory(tmp_path / shared.directory)
+    attempt, now = stage.attempt(1), time.time()
+    attempt.path.mkdir(parents=True)
+    how = {"master_address": "n1", "master_port": 1, "high_water": 0, "started": now, "job": "7"}
+    write_attempt(attempt, AttemptRecord(executor="slurm", processes=1, **how))
+    write_rank(attempt, RankRecord(rank=0, process=ELSEWHERE, state="running", started=now))
+    job = {"number": 1, "job": "7", "profile": Profile(name="s", executor="slurm"), "submitted": now, "by": "me@here"}
+    claim(stage, Submission(run="count-b", **job))
+    assert cancel([plan], tmp_path).stages == []
+    assert not attempt.stop.exists()
+    claim(stage, Submission(run=plan.directory, **{**job, "number": 2}))
+    assert cancel([plan], tmp_path).stages == ["teacher"], "its own hears it by the file, also where SLURM is silent"
+    assert attempt.stop.exists()
 
 
 @pytest.fixture
