@@ -24,7 +24,7 @@ def gc_command(
 ) -> None:
     """List token stores, teachers and logit stores that no run below the root needs; delete them only when told.
 
-    A run needs the stages that its plan names. What an attempt is working on stays.
+    A run needs the stages that its plan names. What an attempt is working on stays, and what SLURM may have a job for.
 
     Example: `pdforge store gc --delete`
     """
@@ -49,18 +49,20 @@ def gc_command(
 
 
 def unneeded(root: Path) -> list[Path]:
-    """Shared stage directories that no run's plan names and no attempt works on.
+    """Shared stage directories that no run's plan names and no attempt works on, nor a job of SLURM.
 
     Raises:
         UsageError: a run's plan cannot be read, so that nobody knows what it needs.
     """
     from pdforge.launch.find import find_runs  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.launch.lock import is_locked  # noqa: PLC0415 - as above
+    from pdforge.launch.submission import held_by_slurm  # noqa: PLC0415 - as above
     from pdforge.plan.find import read_plan  # noqa: PLC0415 - as above
 
     needed = {root / stage.directory for run in find_runs(root) for stage in read_plan(run.path).stages}
     shared = [path for folder in (TOKENS, TEACHERS, LOGITS) for path in sorted((root / folder).glob("*"))]
-    return [path for path in shared if path.is_dir() and path not in needed and not is_locked(StageDirectory(path))]
+    found = [StageDirectory(path) for path in shared if path.is_dir() and path not in needed]
+    return [stage.path for stage in found if not is_locked(stage) and held_by_slurm(stage) is None]
 
 
 def _delete(path: Path) -> bool:

@@ -25,12 +25,15 @@ def repair_command(store: StoreArgument, root: RootOption = None, cluster: Clust
     from pdforge.launch.again import run_again  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.launch.find import root_of  # noqa: PLC0415 - as above
     from pdforge.launch.lock import is_locked  # noqa: PLC0415 - as above
+    from pdforge.launch.submission import held_by_slurm  # noqa: PLC0415 - as above
     from pdforge.store.inspect import locate, set_aside, verify  # noqa: PLC0415 - as above
 
     path = locate(root_of([], root, cluster), store)
     stage = StageDirectory(Path(path).parent)
     if is_locked(stage):
         raise UsageError(f"{path}: an attempt of its stage runs", remedy="wait for its end, or cancel it")
+    if held := held_by_slurm(stage):
+        raise UsageError(f"{path}: {held.why}", remedy=held.remedy)
     try:
         damage = verify(path, workers=os.cpu_count() or 1)
     except StoreMissing as error:

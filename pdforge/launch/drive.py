@@ -16,6 +16,7 @@ from pdforge.launch.driver import register, registered
 from pdforge.launch.hook import EndState, run_hook
 from pdforge.launch.lock import Lock
 from pdforge.launch.status import StageStatus, stage_status
+from pdforge.launch.submission import held_by_slurm
 from pdforge.launch.work import Detached, Running, StopRequested, StopSwitch, Work
 from pdforge.layout import AttemptDirectory, RunDirectory, StageDirectory, write_atomically, write_json
 from pdforge.plan.measured import keep_measured
@@ -149,6 +150,8 @@ class Drive:
     def _start(
         self, stage: Stage, directory: StageDirectory, slot: int, lock: Lock
     ) -> tuple[AttemptDirectory, Running]:
+        if held := held_by_slurm(directory):
+            raise StageFailed(f"stage `{stage.title}` is not started here: {held.why}", remedy=held.remedy)
         reached = high_water(directory)
         if not self.retry and (why := fruitless(directory)):
             raise StageFailed(

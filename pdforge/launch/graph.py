@@ -96,10 +96,7 @@ class _Graph:
         if directory.done.exists():
             self.stages.append(StageJob(stage.title, "done", []))
             return
-        if is_locked(directory):
-            raise UsageError(
-                f"`{stage.title}` runs without SLURM on this machine", remedy="wait for its end, or cancel it"
-            )
+        _require_unlocked(stage, directory)
         submission: Submission | None = None
         state: StageState = "attached"
         while submission is None:
@@ -108,6 +105,7 @@ class _Graph:
                 submission = latest
             elif submission := self._submit(stage, directory, latest.number + 1 if latest else 1):
                 state = "submitted"
+                _require_unlocked(stage, directory)  # whoever took the lock later has seen the submission
         if state == "attached":
             self._complete(stage, directory, submission)
             self._attached += submission.jobs
@@ -228,6 +226,11 @@ def _place(stage: Stage, profile: Profile, lanes: Sequence[str]) -> list[str]:
     """The job that a training waits for so that no more than `runs_at_once` run at one time."""
     limit = profile.runs_at_once
     return [lanes[-limit]] if stage.kind == "train" and limit and len(lanes) >= limit else []
+
+
+def _require_unlocked(stage: Stage, directory: StageDirectory) -> None:
+    if is_locked(directory):
+        raise UsageError(f"`{stage.title}` runs without SLURM on this machine", remedy="wait for its end, or cancel it")
 
 
 def _cancel(jobs: Sequence[str]) -> None:

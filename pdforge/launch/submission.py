@@ -14,9 +14,11 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pdforge.launch.scheduler import job_states
 from pdforge.layout import StageDirectory
 from pdforge.plan.profile import Profile
 
@@ -61,6 +63,33 @@ def submissions(stage: StageDirectory) -> Iterator[Submission]:
     for file in sorted(stage.submissions.glob("[0-9]*.json"), reverse=True):
         with contextlib.suppress(OSError, ValueError, ValidationError):
             yield Submission.model_validate(json.loads(file.read_text(encoding="utf-8")))
+
+
+class Held(NamedTuple):
+    """Why a stage is to be left to SLURM."""
+
+    why: str
+    remedy: str
+
+
+def held_by_slurm(stage: StageDirectory) -> Held | None:
+    """Whether a job of SLURM has the stage, or may have it, so that nobody else may work on it; None: none has.
+
+    Its ranks take no lock: they are on other hosts. A job whose state nobody knows may run: two that write one
+    checkpoint lose more than one that waits.
+    """
+    submission = latest_submission(stage)
+    if submission is None or stage.done.exists():
+        return None
+    states = job_states(submission.jobs)
+    job = f"job {submission.job} of SLURM, which {submission.by} submitted,"
+    if unknown := next((state for state in states.values() if state.phase == "unknown"), None):
+        remedy = f"ask on a machine of the cluster; if the job is over, delete {stage.submissions}"
+        return Held(f"{job} may carry it out: {unknown.reason}", remedy)
+    state = states[submission.job]
+    if state.is_active:
+        return Held(f"{job} carries it out ({state.word})", "wait for its end, or cancel it")
+    return None
 
 
 def claim(stage: StageDirectory, submission: Submission) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 from conftest import drive, make_plan, make_stage
 
 import pdforge
-from pdforge.errors import EnvironmentFault, UsageError
+from pdforge.errors import EnvironmentFault, StageFailed, UsageError
 from pdforge.launch.attempts import high_water
 from pdforge.launch.budget import fruitless
 from pdforge.launch.environment import require_secrets
+from pdforge.launch.graph import submit_graph
+from pdforge.launch.lock import is_locked, try_lock
 from pdforge.launch.process import ProcessId
 from pdforge.launch.progress import read_progress
 from pdforge.launch.records import AttemptRecord, RankRecord, write_attempt, write_rank
@@ -156,6 +159,61 @@ def test_a_snapshot_is_the_package_and_is_taken_once(tmp_path):
     assert (folder / "pdforge" / "launch" / "task.py").read_bytes() == (source / "launch" / "task.py").read_bytes()
     assert (folder / "pdforge" / "_data" / "templates" / "train.py.j2").is_file()
     assert (folder / "provenance.json").is_file()
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """SLURM's commands: job 5 stands in a file `queue`, while there is one."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    scripts = {
+        "squeue": f'cat {tmp_path}/queue 2>/dev/null || {{ echo "Invalid job id specified" >&2; exit 1; }}',
+        "sbatch": "echo Submitted batch job 5",
+        **dict.fromkeys(("sacct", "scontrol"), "true"),
+        "scancel": f'echo "$@" >> {tmp_path}/cancelled',
+    }
+    for name, line in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def test_what_slurm_works_on_is_not_started_here(root, tools, monkeypatch):
+    shared = make_stage("teacher", "teachers/0")
+    plan = make_plan("b", [shared, make_stage("train b", "count-b/train", needs=(shared.key,))])
+    stage = StageDirectory(root / shared.directory)
+    claim(stage, submission(job="5"))
+    (root / "queue").write_text("5|RUNNING|None|n1\n")
+    with pytest.raises(
+        StageFailed, match=r"not started here: job 5 of SLURM, which me@here .*RUNNING.*\nnot run: train"
+    ):
+        drive(root, plan).run()
+    assert not is_locked(stage)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("PATH", str(root))
+        with pytest.raises(StageFailed, match="may carry it out: squeue is not installed here") as caught:
+            drive(root, plan).run()
+        assert str(stage.submissions) in caught.value.remedy
+    assert not stage.all_attempts()
+    (root / "queue").unlink()
+    drive(root, plan).run()
+    assert len(stage.all_attempts()) == 1
+
+
+def test_what_is_started_here_while_it_is_submitted_is_withdrawn(tmp_path, tools):
+    """One that took the lock before there was a submission to see."""
+    plan = make_plan("a", [make_stage("t", "count-a/train")]).model_copy(update={"profile": SLURM})
+    locks = []
+
+    def start_here(stage, root):
+        locks.append(try_lock(StageDirectory(root / stage.directory)))
+
+    with pytest.raises(UsageError, match="`t` runs without SLURM on this machine"):
+        submit_graph([plan], tmp_path, write_stage=start_here, snapshot=lambda run: run.code)
+    assert locks
+    assert locks[0] is not None
+    assert (tmp_path / "cancelled").read_text() == "5\n"
 
 
 def test_a_run_planned_for_slurm_does_not_run_here(tmp_path):

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from pdforge.launch.drive import write_runs
+from pdforge.launch.submission import Submission, claim
 from pdforge.layout import StageDirectory, write_atomically
 from pdforge.plan.build import make_plans
 from pdforge.plan.jobs import TokenizeJob
+from pdforge.plan.profile import Profile
 from pdforge.recipe.load import load_recipes
 from pdforge.recipe.models import StandardLibraryCorpus, TrainedTokenizer
 from pdforge.store.logits import LogitStore
@@ -79,6 +81,23 @@ def test_repair_of_what_cannot_be_repaired(tmp_path, stage):
         running = pdforge(tmp_path, "repair", "aa11")
     assert (running.returncode, "an attempt of its stage runs" in running.stderr) == (2, True)
     assert "Traceback" not in nothing_compiled.stderr + running.stderr
+
+
+def test_what_slurm_may_work_on_is_neither_repaired_nor_deleted(tmp_path, stage, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no command of SLURM
+    now = {"submitted": 0.0, "by": "me@here"}
+    claim(stage, Submission(number=1, job="7", profile=Profile(name="s", executor="slurm"), run="gone", **now))
+    damage(stage.output / "train-000000.bin")
+    stage.done.unlink()
+    repaired = pdforge(tmp_path, "repair", "aa11")
+    assert repaired.returncode == 2
+    assert "job 7 of SLURM, which me@here submitted, may carry it out" in repaired.stderr
+    assert not list(stage.output.glob("*.damaged"))
+    assert pdforge(tmp_path, "gc", "--delete").returncode == 0
+    assert stage.output.is_dir()
+    stage.done.touch()  # its job is over
+    assert pdforge(tmp_path, "gc", "--delete").returncode == 0
+    assert not stage.path.exists()
 
 
 @pytest.mark.parametrize("format_", ["parquet", "arrow"])
