@@ -40,6 +40,17 @@ def test_the_dry_run_is_what_is_submitted_and_submitting_again_attaches(user: Us
     assert {stage["state"] for stage in user.stages().values()} == {"done"}
 
 
+def test_what_has_a_job_is_not_started_without_slurm(user: User) -> None:
+    user.count(train={"steps": 3, "hold": user.hold(1)})
+    user.submit()
+    user.wait_for_step(1)
+    assert f"job {user.job()} of SLURM" in user.pdforge("run", user.recipe, code=1)
+    user.go()
+    user.wait_for_end()
+    user.pdforge("run", user.recipe)  # everything is done
+    assert len(user.train.all_attempts()) == 1
+
+
 def test_two_racing_submits_capture_a_shared_store_once(user: User) -> None:
     user.tiny()
     user.chain(steps=3, shards=6, delay=0.1)
