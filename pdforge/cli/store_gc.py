@@ -34,7 +34,7 @@ def gc_command(
     rows: list[dict[str, Any]] = []
     for path in unneeded(base):
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        deleted = delete and _delete(path)
+        deleted = delete and _delete(path, base)
         rows.append({"path": str(path), "bytes": size, "deleted": deleted})
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -54,26 +54,38 @@ def unneeded(root: Path) -> list[Path]:
     Raises:
         UsageError: a run's plan cannot be read, so that nobody knows what it needs.
     """
-    from pdforge.launch.find import find_runs  # noqa: PLC0415 - keeps `--help` quick
     from pdforge.launch.lock import is_locked  # noqa: PLC0415 - as above
     from pdforge.launch.submission import held_by_slurm  # noqa: PLC0415 - as above
-    from pdforge.plan.find import read_plan  # noqa: PLC0415 - as above
 
-    needed = {root / stage.directory for run in find_runs(root) for stage in read_plan(run.path).stages}
+    needed = _needed(root)
     shared = [path for folder in (TOKENS, TEACHERS, LOGITS) for path in sorted((root / folder).glob("*"))]
     found = [StageDirectory(path) for path in shared if path.is_dir() and path not in needed]
     return [stage.path for stage in found if not is_locked(stage) and held_by_slurm(stage) is None]
 
 
-def _delete(path: Path) -> bool:
-    """Delete a stage directory, unless somebody has just begun to work on it."""
+def _needed(root: Path) -> set[Path]:
+    from pdforge.launch.find import find_runs  # noqa: PLC0415 - keeps `--help` quick
+    from pdforge.plan.find import read_plan  # noqa: PLC0415 - as above
+
+    return {root / stage.directory for run in find_runs(root) for stage in read_plan(run.path).stages}
+
+
+def _delete(path: Path, root: Path) -> bool:
+    """Delete a stage directory, unless somebody works on it, or a run has come to need it."""
     from pdforge.launch.lock import try_lock  # noqa: PLC0415 - keeps `--help` quick
 
+    done, aside = StageDirectory(path).done, path / "done.json.deleted"
     lock = try_lock(StageDirectory(path))
     if lock is None:
         return False
     with lock:
-        # Without its result first: what a killed deletion leaves must not pass for a whole stage.
-        StageDirectory(path).done.unlink(missing_ok=True)
+        # Without its result first: what a killed deletion leaves must not pass for a whole stage, nor does a run that
+        # begins from here on. One that begun before has written its plan, and is seen.
+        if done.is_file():
+            done.rename(aside)
+        if path in _needed(root):
+            if aside.is_file():
+                aside.rename(done)
+            return False
         shutil.rmtree(path)
     return True

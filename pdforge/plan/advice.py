@@ -8,8 +8,8 @@ from typing import NamedTuple
 from pdforge.diagnostics import Diagnostic, Place, Severity
 from pdforge.layout import StageDirectory
 from pdforge.plan.extension import Extension, find_extension
-from pdforge.plan.fitting import fit, ways_to_fit
-from pdforge.plan.jobs import EvaluateJob, TrainJob
+from pdforge.plan.fitting import Fit, fit, fit_of_capture, way_to_capture, ways_to_fit
+from pdforge.plan.jobs import CaptureJob, EvaluateJob, TrainJob
 from pdforge.plan.model import Plan, Stage
 from pdforge.plan.profile import Profile
 from pdforge.recipe.load import LoadedRecipe
@@ -109,22 +109,32 @@ def _memory(plan: Plan, root: Path) -> Iterator[Advice]:
     if offered is None or plan.profile.device != "cuda":
         return
     for stage in plan.stages:
+        if StageDirectory(root / stage.directory).done.is_file():
+            continue
         job = stage.job
-        if not isinstance(job, TrainJob) or StageDirectory(root / stage.directory).done.is_file():
-            continue
-        found = fit(job, offered)
-        if not found.tight:
-            continue
-        part = job.place
-        ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, plan.recipe, offered))
-        gib = float(1 << 30)
-        yield Advice(
-            TOO_LARGE if found.never else TIGHT,
-            f"{part}.batch.micro",
-            f"{stage.title} needs about {found.memory.total / gib:.1f} GiB of a GPU's {offered / gib:.1f} GiB "
-            f"(profile {plan.profile.name}), micro batch {job.training.batch.micro}",
-            f"fits with {ways}" if ways else "spread the model over more GPUs, or take larger ones",
-        )
+        if isinstance(job, TrainJob) and (found := fit(job, offered)).tight:
+            part = job.place
+            ways = " or ".join(f"{part}.{way}" for way in ways_to_fit(job, plan.recipe, offered))
+            said = f"{_lacking(plan, stage, found)}, micro batch {job.training.batch.micro}"
+            yield _of_memory(found, f"{part}.batch.micro", said, ways)
+        elif isinstance(job, CaptureJob) and (needed := fit_of_capture(job, offered)) and needed.tight:
+            said = f"{_lacking(plan, stage, needed)}, {job.micro} sequences at once"
+            yield _of_memory(needed, job.place, said, way_to_capture(job, offered))
+
+
+def _lacking(plan: Plan, stage: Stage, found: Fit) -> str:
+    gib = float(1 << 30)
+    return (
+        f"{stage.title} needs about {found.memory.total / gib:.1f} GiB of a GPU's {found.offered / gib:.1f} GiB "
+        f"(profile {plan.profile.name})"
+    )
+
+
+def _of_memory(found: Fit, field: str, said: str, ways: str) -> Advice:
+    code = TOO_LARGE if found.never else TIGHT
+    return Advice(
+        code, field, said, f"fits with {ways}" if ways else "spread the model over more GPUs, or take larger ones"
+    )
 
 
 def _gone(plan: Plan, root: Path) -> Iterator[Advice]:

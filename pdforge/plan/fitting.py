@@ -1,10 +1,10 @@
-"""Whether a training fits into the memory of a profile's GPUs, and the smallest changes that make it fit."""
+"""Whether a stage fits into the memory of a profile's GPUs, and the smallest changes that make it fit."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pdforge.plan.jobs import TrainJob
-from pdforge.plan.memory import ACTIVATIONS, STATIC, Memory, training_memory
+from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
+from pdforge.plan.memory import ACTIVATIONS, STATIC, Memory, capture_memory, training_memory
 from pdforge.recipe.models import Recipe
 from pdforge.recipe.rules import broken
 
@@ -13,7 +13,7 @@ ROOM = 0.05
 
 
 class Fit(NamedTuple):
-    """How a training stage stands to a GPU's memory."""
+    """How a stage stands to a GPU's memory."""
 
     memory: Memory
     offered: int
@@ -33,6 +33,27 @@ class Fit(NamedTuple):
 def fit(job: TrainJob, offered: int) -> Fit:
     """Of a training stage whose GPUs have `offered` bytes."""
     return Fit(training_memory(job), offered)
+
+
+def fit_of_capture(job: CaptureJob, offered: int) -> Fit | None:
+    """Of a capture; None where no teacher runs in it, or its shape is unknown."""
+    memory = capture_memory(job) if job.runs_teacher else None
+    return Fit(memory, offered) if memory else None
+
+
+def way_to_capture(job: CaptureJob, offered: int) -> str:
+    """The change after which a capture fits that costs least, as `field=value`; empty: there is none."""
+    for micro in range(job.micro - 1, 0, -1):
+        found = fit_of_capture(job.model_copy(update={"micro": micro}), offered)
+        if job.micro % micro == 0 and found and not found.tight:
+            return f"{job.place}={micro}"
+    if isinstance(source := job.teacher, HuggingFaceSource):
+        for shard in range(source.shard + 1, job.processes + 1):
+            sharded = job.model_copy(update={"teacher": source.model_copy(update={"shard": shard})})
+            found = fit_of_capture(sharded, offered)
+            if job.processes % shard == 0 and found and not found.tight:
+                return f"{source.place}.shard={shard}"
+    return ""
 
 
 def ways_to_fit(job: TrainJob, recipe: Recipe, offered: int) -> list[str]:

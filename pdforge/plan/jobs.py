@@ -252,6 +252,9 @@ class CaptureJob(_Job):
     training: str | None = None
     """Stage directory of that pre-training."""
     micro: int
+    """Sequences that a device takes at once."""
+    place: str = ""
+    """Field of the recipe that says it."""
     device: Literal["cpu", "cuda"]
     precision: Precision
     processes: int

@@ -36,6 +36,7 @@ from pdforge.recipe.models import (
     Teacher,
     TeacherModel,
     TorchtitanTeacher,
+    Training,
     Truncation,
 )
 from pdforge.recipe.pupils import Pupil
@@ -247,7 +248,7 @@ class Lesson:
         from_step = teacher.logits.from_step if isinstance(teacher.logits, OnlineLogits) else None
         source, source_identity = self.source(teacher.model)
         self._require_one_job(teacher.model)
-        precision, micro = self.numerics(teacher.model)
+        precision, taken = self.numerics(teacher.model)
         steps = run.steps(training, f"{self.pupil.path}training")
         sequences = min(steps * training.batch.global_, run.train_sequences)
         stored = what_is_stored(self.pupil, teacher, teacher.logits)
@@ -271,7 +272,8 @@ class Lesson:
             from_step=from_step,
             training=str((run.root / self.teacher.directory).absolute()) if self.online and self.teacher else None,
             **stored._asdict(),
-            micro=micro,
+            micro=taken.at_once,
+            place=taken.place,
             device=run.profile.device,
             precision=precision,
             processes=run.profile.processes,
@@ -314,11 +316,26 @@ class Lesson:
                 remedy="set capture_tasks: 1 in the profile, and nodes or processes as many as the capture is to have",
             )
 
-    def numerics(self, model: TeacherModel) -> tuple[Precision, int]:
-        """Precision of the teacher, and sequences that a device takes at once."""
+    def numerics(self, model: TeacherModel) -> tuple[Precision, _Taken]:
+        """Precision of the teacher, and the sequences that a device takes at once: as in the training of its own that
+        it had here, else in its pupil's.
+        """
         if isinstance(model, PretrainedHere | DistilledHere):
-            return model.training.precision, model.training.batch.micro
+            return model.training.precision, _Taken.of(model.training, f"{self.place}.training")
         training = self.pupil.training
-        if isinstance(model, HuggingFaceTeacher):
-            return model.dtype, training.batch.micro
-        return training.precision, training.batch.micro
+        taken = _Taken.of(training, f"{self.pupil.path}training")
+        return model.dtype if isinstance(model, HuggingFaceTeacher) else training.precision, taken
+
+
+class _Taken(NamedTuple):
+    """Sequences that a device takes at once, and the field that says it."""
+
+    at_once: int
+    place: str
+
+    @classmethod
+    def of(cls, training: Training, place: str) -> _Taken:
+        spread = training.parallelism
+        if spread.pipeline > 1:  # its micro batch is as large as it is to fill the pipeline
+            return cls(spread.pipeline_microbatch, f"{place}.parallelism.pipeline_microbatch")
+        return cls(training.batch.micro, f"{place}.batch.micro")

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from pdforge.diagnostics import Severity
 from pdforge.errors import UsageError
 from pdforge.plan.batch import split_batch
 from pdforge.plan.duration import Rate
@@ -23,7 +22,7 @@ from pdforge.plan.memory import Memory, stages_of_a_place, training_memory
 from pdforge.plan.profile import Profile
 from pdforge.plan.step_time import StepTime, step_time
 from pdforge.recipe.models import Parallelism, Recipe, Training
-from pdforge.recipe.rules import RULES
+from pdforge.recipe.rules import broken
 
 _FIELDS = (
     "parallelism.data_shard",
@@ -199,11 +198,8 @@ class _Search:
 
     def _broken_rule(self, training: Training) -> str:
         """The first rule that a recipe with this training breaks; empty: none."""
-        recipe = replaced(self.recipe, self.job.place.split("."), training)
-        for rule in RULES.values():
-            if rule.check is not None and rule.severity is Severity.ERROR:
-                for finding in rule.check(recipe):
-                    return finding.message
+        if message := broken(replaced(self.recipe, self.job.place.split("."), training)):
+            return message
         try:
             split_batch(training, self.job.processes, place=self.job.place)
         except UsageError as error:

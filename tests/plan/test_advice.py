@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from pdforge.layout import StageDirectory, write_atomically, write_json
-from pdforge.plan.advice import advice
-from pdforge.plan.jobs import EvaluateJob
+from pdforge.plan.advice import Advice, advice
+from pdforge.plan.jobs import CaptureJob, EvaluateJob
+from pdforge.plan.memory import capture_memory
 from pdforge.plan.model import Plan
+from pdforge.plan.profile import Profile
 from pdforge.recipe.rules import TOPICS
 from tests.plan.conftest import CPU, MakePlans
 from tests.plan.test_commands import pdforge
@@ -135,3 +137,28 @@ def test_a_step_to_be_evaluated_that_a_shorter_run_trained(plans: MakePlans, tmp
     [gone] = [each for each in advice(plan, root) if each.code == "PD175"]
     assert gone.field == "evaluate.at.0"
     assert "goes on from step 20 of small-pd-" in gone.message
+
+
+def test_a_capture_that_no_gpu_holds_is_found_with_its_remedy(plans: MakePlans, tmp_path: Path) -> None:
+    """A wide teacher of a thin student: of the two it is the capture that is too large."""
+    wide = "teacher.model.architecture={hidden: 1024, ffn: 200000, layers: 2, heads: 4}"
+    batches = ("training.batch={global: 8, micro: 8}", "teacher.model.training.batch={global: 8, micro: 8}")
+
+    def found(megabytes: int, *more: str) -> list[Advice]:
+        gpu = Profile(name="gpu", device="cuda", gpu_memory=f"{megabytes}MB", peak_flops=1e14)
+        [plan] = plans(wide, *batches, *more, variants=("pd",), profile=gpu)
+        return [each for each in advice(plan, tmp_path) if "capture" in each.message]
+
+    job = next(stage.job for stage in plans(wide, *batches, variants=("pd",))[0].stages if stage.kind == "capture")
+    assert isinstance(job, CaptureJob)
+    memory = capture_memory(job)
+    assert memory is not None
+    needs = memory.total // 10**6
+    assert found(2 * needs) == []
+    [tight] = found(needs + 1)
+    assert (tight.code, tight.field) == ("PD172", "teacher.model.training.batch.micro")
+    assert "8 sequences at once" in tight.message
+    assert tight.help.startswith("fits with teacher.model.training.batch.micro=")
+    smaller = tight.help.removeprefix("fits with ")
+    assert found(needs + 1, smaller) == []
+    assert found(needs // 3)[0].code == "PD173"

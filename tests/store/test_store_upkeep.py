@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 
+from pdforge.cli.store_gc import _delete
 from pdforge.launch.drive import write_runs
 from pdforge.launch.submission import Submission, claim
 from pdforge.layout import StageDirectory, write_atomically
@@ -161,6 +162,10 @@ def test_gc_lists_what_no_run_needs_and_deletes_only_when_told(tmp_path, monkeyp
     assert not any(path.exists() for path in other)
     assert all(path.exists() for path in needed)
     assert "is needed by a run" in pdforge(root, "gc").stdout
+    come_to_be_needed = min(needed)  # by a run that was written after the listing
+    StageDirectory(come_to_be_needed).done.write_text("{}")
+    assert not _delete(come_to_be_needed, root)
+    assert StageDirectory(come_to_be_needed).done.is_file()
     (root / plans[0].directory / "plan.json").write_text("{")
     (root / "tokens" / "old").mkdir()
     unreadable = pdforge(root, "gc", "--delete")

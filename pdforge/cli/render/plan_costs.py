@@ -89,8 +89,19 @@ def costs(page: PlanPage) -> Section:
     if any(step.duration is None for step in page.stages if not step.done):
         if total.seconds is not None:
             notes.append("what is unknown is not in the sums")
-        notes.append("unknown until a run was measured on this profile, or it says `gpu` or `peak_flops`")
+        notes.append(f"unknown {_until_known(page)}")
     return Section("time", table=Table(columns, tuple(lines)), notes=tuple(notes))
+
+
+def _until_known(page: PlanPage) -> str:
+    """What would tell the time of stages that nobody knows."""
+    models = [step for step in page.stages if step.duration is None and not step.done and step.runs_a_model]
+    ways = ["until a run was measured on this profile"]
+    if any(step.flops is None for step in models):
+        ways.append("without the shape of a teacher (`architecture` of its `model`)")
+    if page.place.device == "cuda" and page.place.peak_flops is None and models:
+        ways.append("as long as the profile says neither `gpu` nor `peak_flops`")
+    return ", and ".join(ways)
 
 
 def _together(place: Place) -> str:

@@ -50,11 +50,13 @@ PLANNING: dict[str, Topic] = {
     TOO_LARGE: Topic(
         TOO_LARGE,
         Severity.ERROR,
-        "a training does not fit into a GPU",
+        "a stage does not fit into a GPU",
         "Parameters, gradients, optimizer and the activations that autograd keeps until the backward pass are there at "
         "one time, and are more than the GPU of the cluster profile has: the job would end out of memory in its first "
         "step. A smaller micro batch takes as many more steps of accumulation and gives the same result; activation "
-        "checkpointing computes again what is not kept (selective about 1/6 more FLOPs, full 1/3).",
+        "checkpointing computes again what is not kept (selective about 1/6 more FLOPs, full 1/3). A capture holds the "
+        "teacher's weights and what one of its layers has at a time: fewer sequences at once give the same "
+        "distributions, and a Hugging Face teacher may be shared out (`shard`).",
     ),
     UNBUILDABLE: Topic(
         UNBUILDABLE,
