@@ -61,12 +61,17 @@ class Drive:
             StopRequested: stopped on request; run again to go on.
         """
         require_local(self.plans)
-        write_runs(self.plans, self.root)
+        # the plan of one that SLURM carries out stays: `resume` goes by its profile
+        write_runs([plan for plan in self.plans if not self._is_held(plan)], self.root)
         with registered(self.plans, self.root):
             self._waiting = merged_stages(self.plans)
             while self._take_up() or self._working:
                 self._look()
             self._conclude()
+
+    def _is_held(self, plan: Plan) -> bool:
+        own = (StageDirectory(self.root / stage.directory) for stage in plan.stages if not stage.shared)
+        return any(held_by_slurm(stage) is not None for stage in own)
 
     @property
     def _at_once(self) -> int:

@@ -24,6 +24,7 @@ from pdforge.launch.scheduler import JobState, job_states
 from pdforge.launch.snapshot import take_snapshot
 from pdforge.launch.submission import Submission, claim, latest_submission
 from pdforge.layout import RunDirectory, StageDirectory, write_json
+from pdforge.plan.find import read_plan
 from pdforge.plan.profile import Profile
 from pdforge.stages.tokenize import _Progress
 
@@ -199,6 +200,16 @@ def test_what_slurm_works_on_is_not_started_here(root, tools, monkeypatch):
     (root / "queue").unlink()
     drive(root, plan).run()
     assert len(stage.all_attempts()) == 1
+
+
+def test_the_plan_of_a_run_that_slurm_carries_out_stays(root, tools):
+    plan = make_plan("a", [make_stage("t", "count-a/train")])
+    given = plan.model_copy(update={"profile": SLURM})
+    submit_graph([given], root, write_stage=lambda stage, root: None, snapshot=lambda run: run.code)
+    (root / "queue").write_text("5|RUNNING|None|n1\n")
+    with pytest.raises(StageFailed, match="not started here"):
+        drive(root, plan).run()
+    assert read_plan(root / plan.directory).profile.executor == "slurm"
 
 
 def test_what_is_started_here_while_it_is_submitted_is_withdrawn(tmp_path, tools):
