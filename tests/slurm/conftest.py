@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.harness import HERE, Cluster, NoCluster, User, wait_for
+from tests.slurm.harness import HERE, SCRIPT, Cluster, NoCluster, User, wait_for
 
 TIMEOUT_S = 2400
 """Of a test: waits here are long, since they cost nothing where a machine is quick."""
@@ -30,6 +31,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     except NoCluster as why:
         shutil.rmtree(root)
         pytest.skip(str(why))
+    except AssertionError:  # its logs stay
+        subprocess.run([SCRIPT, "down", "--root", root], check=False)
+        raise
     yield made
     made.script("down")
     shutil.rmtree(root)

@@ -181,10 +181,10 @@ def test_a_rank_that_raises_at_the_same_step_again_and_again(student: User) -> N
 def test_a_rank_that_runs_out_of_memory_again_and_again(student: User) -> None:
     student.environment[VARIABLE] = json.dumps({"train": {"rank": 1, "step": 1, "how": "memory"}})
     student.submit()
-    student.wait_for_end(2 * START_S)
+    student.wait_for_end(3 * START_S)
     stage = student.stages()["train"]
     assert stage["state"] == "failed"
-    assert len(student.train.all_attempts()) in (3, 4), "the other rank may have told of the first step"
+    assert 3 <= len(student.train.all_attempts()) <= 3 + 3, "one of three starts may have told of the first step"
     output = next(student.train.scheduler.glob("*_0_log.out")).read_text()
     assert "not started again: its last 3 starts ended without gaining a step" in output
     failed = reports(student)["train"]["failed"]
