@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -223,7 +223,8 @@ def _place(profile: Profile, root: Path) -> Place:
 
 def _free(root: Path) -> int:
     there = next(path for path in (root, *root.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    found = os.statvfs(there)
+    return found.f_bavail * found.f_frsize
 
 
 def _models(plans: Sequence[Plan]) -> tuple[Model, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
@@ -37,7 +36,11 @@ def to_text(
     pages: Sequence[PlanPage], findings: Sequence[Diagnostic], stream: IO[str], looked: Sequence[Looked] = ()
 ) -> str:
     """For people, fit for the stream that it will be written to."""
-    width = shutil.get_terminal_size((_PAGE_WIDTH, 24)).columns if stream.isatty() else _PAGE_WIDTH
+    width = _PAGE_WIDTH
+    if stream.isatty():
+        import shutil  # noqa: PLC0415 - not for a page in a pipe
+
+        width = shutil.get_terminal_size((_PAGE_WIDTH, 24)).columns
     text = page_text(*content(pages, looked), Paint.of(stream), max(_PAGE_WIDTH, width))
     if not findings:
         return text
