@@ -5,7 +5,6 @@ Imports neither typer nor rich: `pdforge.cli.quick`.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,6 +110,8 @@ def plan_recipes(
             sys.stderr.write(f"not saved in {out}: it could not be submitted\n")
         return ExitCode.FINDINGS
     if out and form is Form.TEXT:
+        import shlex  # noqa: PLC0415 - only where a plan is saved
+
         sys.stdout.write(f"\nsaved in {out}; submit it: pdforge submit {shlex.quote(str(out))}\n")
     return ExitCode.OK
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from pdforge.cli.render.plan_compare import compare
-from pdforge.cli.render.plan_deep import deep_check
 from pdforge.cli.render.plan_text import page_text
 from pdforge.cli.render.plan_words import heading, sections, summary
 from pdforge.cli.render.sections import Section
@@ -25,7 +24,11 @@ _PAGE_WIDTH = 100
 
 def content(pages: Sequence[PlanPage], looked: Sequence[Looked] = ()) -> tuple[str, tuple[str, ...], list[Section]]:
     """Title, heading and sections of one page, or of a comparison; `looked`: what `--deep` found."""
-    deep = deep_check(looked)
+    deep: Sequence[Section] = ()
+    if looked:
+        from pdforge.cli.render.plan_deep import deep_check  # noqa: PLC0415 - as rarely as it is asked for
+
+        deep = deep_check(looked)
     if len(pages) == 1:
         return summary(pages[0]), heading(pages[0]), [*sections(pages[0]), *deep]
     names = " and ".join(page.name for page in pages)
