@@ -29,7 +29,8 @@ from _processes import IMPORTS, processes, ratio
 
 from pdforge.layout import LOGITS, StageDirectory
 from pdforge.plan.jobs import CaptureJob
-from pdforge.plan.measured import Measured, measure, read_measured
+from pdforge.plan.measured import measure, read_measured
+from pdforge.plan.measurement import Measured
 from pdforge.plan.profile import local_profile
 from pdforge.plan.shapes import shape_of
 from pdforge.plan.storage import bytes_an_entry

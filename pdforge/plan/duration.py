@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from math import ceil
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pdforge.plan.estimate import model_flops_per_token
 from pdforge.plan.jobs import TrainJob
-from pdforge.plan.measured import Measured, work_of
+from pdforge.plan.measured import work_of
 from pdforge.plan.model import Stage
 from pdforge.plan.profile import Profile
 from pdforge.plan.step_time import step_time
+
+if TYPE_CHECKING:
+    from pdforge.plan.measurement import Measured
 
 _SAME = 1.2
 """Band of a measurement of the same work: what one run differs from the next, on a machine that others use too."""
@@ -32,7 +35,7 @@ class Duration(NamedTuple):
 
 
 def estimate_duration(
-    stage: Stage, tokens: int | None, profile: Profile, measured: Sequence[Measured]
+    stage: Stage, tokens: int | None, profile: Profile, measured: Sequence["Measured"]
 ) -> Duration | None:
     """Wall-clock time of a stage on a profile; None: unknown."""
     if tokens is None:
@@ -59,7 +62,7 @@ class Rate(NamedTuple):
     """Seconds of every start, as far as they were measured."""
 
 
-def device_rate(stage: Stage, profile: Profile, measured: Sequence[Measured]) -> Rate | None:
+def device_rate(stage: Stage, profile: Profile, measured: Sequence["Measured"]) -> Rate | None:
     """What a device of a profile reaches in a stage, from other work or assumed; None: unknown."""
     device = getattr(stage.job, "device", "cpu")
     alike = [each for each in measured if each.device == device and _alike(each.kind, stage.kind)]
@@ -99,7 +102,7 @@ def requeues(duration: Duration, profile: Profile) -> int | None:
     return ceil((duration.seconds - duration.start) / usable) - 1 if usable > 0 else None
 
 
-def _same_work(tokens: int, same: Sequence[Measured]) -> Duration:
+def _same_work(tokens: int, same: Sequence["Measured"]) -> Duration:
     rates = [each.tokens_per_second for each in same if each.tokens_per_second]
     start = _start(same)
     seconds = start + tokens / median(rates)
@@ -109,7 +112,7 @@ def _same_work(tokens: int, same: Sequence[Measured]) -> Duration:
     return Duration(seconds, low, high, f"measured here {times}", start)
 
 
-def _start(group: Sequence[Measured]) -> float:
+def _start(group: Sequence["Measured"]) -> float:
     known = [each.overhead for each in group if each.overhead is not None]
     return median(known) if known else 0.0
 

@@ -14,7 +14,7 @@ from pdforge.plan.duration import Duration, estimate_duration, requeues
 from pdforge.plan.estimate import flops_per_token
 from pdforge.plan.extension import extension_line
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, TrainJob
-from pdforge.plan.measured import Measured, read_measured, store_of
+from pdforge.plan.measured import read_measured, store_of
 from pdforge.plan.memory import Memory, capture_memory, training_memory
 from pdforge.plan.model import Plan, Stage, StageFigures, merged_stages
 from pdforge.plan.page import Batch, Finding, Model, Place, PlanPage, Run, Step, Total
@@ -29,6 +29,7 @@ from pdforge.recipe.sizes import parameter_count
 
 if TYPE_CHECKING:
     from pdforge.diagnostics import Diagnostic
+    from pdforge.plan.measurement import Measured
 
 
 def make_page(

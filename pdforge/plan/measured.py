@@ -4,12 +4,14 @@ One small file a stage, `ROOT/measured/<profile>/<kind>-<identity>.json`: writte
 so that nobody waits for a lock, and kept when runs and stores are deleted.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from pdforge.identity import identity
 from pdforge.layout import StageDirectory, measured_directory, read_json, write_json
@@ -18,44 +20,8 @@ from pdforge.plan.jobs import CaptureJob, EvaluateJob, ExportJob, HuggingFaceSou
 from pdforge.plan.profile import Profile
 from pdforge.plan.step_time import products_rate
 
-
-class Measured(BaseModel):
-    """One finished stage on one profile. What it could not tell is None; keys of later versions are ignored."""
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-    profile: str
-    gpu: str | None = None
-    device: str
-    kind: str
-    title: str
-    identity: str
-    work: str
-    """Names everything that changes how long a token takes: stages that agree on it take the same time."""
-    processes: int
-    tokens: int | None = None
-    """That it went through itself."""
-    tokens_per_second: float | None = None
-    """Of all processes together, without the start."""
-    flops_per_second: float | None = None
-    """Model FLOPs, of one process."""
-    products_per_second: float | None = None
-    """FLOPs of one process while it computes: of a training without what it waits for, and what is computed again."""
-    seconds: float | None = None
-    """From the start of its only attempt to its end; None where there were several."""
-    overhead: float | None = None
-    """What of `seconds` was not spent on tokens: start, held-out loss, saving."""
-    peak_memory: int | None = None
-    """Bytes of one GPU that tensors took at most."""
-    entries: float | None = None
-    """Kept entries a position of a logit store."""
-    bytes_an_entry: float | None = None
-    bytes: int | None = None
-    """On disk: of a store, or of one checkpoint."""
-    store: str = ""
-    """Names what sets the size of a logit store."""
-    finished: float
-    """Unix seconds."""
+if TYPE_CHECKING:
+    from pdforge.plan.measurement import Measured
 
 
 def work_of(job: Job) -> str:
@@ -105,8 +71,10 @@ def store_of(job: CaptureJob) -> str:
 
 def read_measured(root: Path) -> list[Measured]:
     """All that was measured below a root, oldest first; files that cannot be read tell nothing."""
-    found = []
+    found: list[Measured] = []
     for file in measured_directory(root, "*").parent.glob("*/*.json"):
+        from pdforge.plan.measurement import Measured  # noqa: PLC0415 - its class is made where there is one
+
         try:
             found.append(Measured.model_validate_json(file.read_bytes()))
         except (OSError, ValidationError):
@@ -129,6 +97,10 @@ def keep_measured(stage: StageDirectory, root: Path, profile: Profile) -> Measur
 
 def measure(stage: StageDirectory, profile: Profile) -> Measured | None:
     """What a finished stage measured; None as for `keep_measured`."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - not for a plan
+
+    from pdforge.plan.measurement import Measured  # noqa: PLC0415 - as above
+
     try:
         job: Job = TypeAdapter(Job).validate_json(stage.job_json.read_bytes())
         done: dict[str, Any] = json.loads(stage.done.read_bytes())

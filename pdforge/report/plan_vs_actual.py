@@ -10,7 +10,8 @@ from typing import Any
 
 from pdforge.errors import UsageError
 from pdforge.layout import RunDirectory, StageDirectory, read_json
-from pdforge.plan.measured import Measured, measure
+from pdforge.plan.measured import measure
+from pdforge.plan.measurement import Measured
 from pdforge.plan.model import Plan
 from pdforge.text import UNKNOWN, count, duration, size
 
