@@ -139,6 +139,11 @@ class StageDirectory(NamedTuple):
         return self.path / "done.json"
 
     @property
+    def done_aside(self) -> Path:
+        """The same of a stage that is being deleted."""
+        return self.path / "done.json.deleted"
+
+    @property
     def lock(self) -> Path:
         """Locked (flock) while an attempt runs."""
         return self.path / "lock"

@@ -74,8 +74,9 @@ def _delete(path: Path, root: Path) -> bool:
     """Delete a stage directory, unless somebody works on it, or a run has come to need it."""
     from pdforge.launch.lock import try_lock  # noqa: PLC0415 - keeps `--help` quick
 
-    done, aside = StageDirectory(path).done, path / "done.json.deleted"
-    lock = try_lock(StageDirectory(path))
+    stage = StageDirectory(path)
+    done, aside = stage.done, stage.done_aside
+    lock = try_lock(stage)
     if lock is None:
         return False
     with lock:

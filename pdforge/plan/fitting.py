@@ -1,7 +1,9 @@
 """Whether a stage fits into the memory of a profile's GPUs, and the smallest changes that make it fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, TrainJob
 from pdforge.plan.memory import ACTIVATIONS, STATIC, Memory, capture_memory, training_memory
@@ -60,8 +62,6 @@ def ways_to_fit(job: TrainJob, recipe: Recipe, offered: int) -> list[str]:
     """Single changes after which a training of a recipe fits, and that no rule forbids, as `field=value` below its
     `training`: of each field the first.
     """
-    from pdforge.plan.tune import replaced  # noqa: PLC0415 - it imports this file
-
     found: dict[str, str] = {}
     for field, value, changed in _changes(job):
         if field in found or fit(changed, offered).tight:
@@ -69,6 +69,16 @@ def ways_to_fit(job: TrainJob, recipe: Recipe, offered: int) -> list[str]:
         if not broken(replaced(recipe, job.place.split("."), changed.training)):
             found[field] = f"{field}={value}"
     return list(found.values())
+
+
+def replaced(part: BaseModel | tuple[Any, ...], place: Sequence[str], value: object) -> Any:
+    """The part of a recipe with another value at that place below it."""
+    if not place:
+        return value
+    name, *below = place
+    if isinstance(part, tuple):
+        return tuple(replaced(each, below, value) if str(at) == name else each for at, each in enumerate(part))
+    return part.model_copy(update={name: replaced(getattr(part, name), below, value)})
 
 
 def _changes(job: TrainJob) -> Iterator[tuple[str, Any, TrainJob]]:

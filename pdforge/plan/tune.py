@@ -6,17 +6,15 @@ Only fields that no identity has are changed: parallelism, micro batch, loss chu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import log
 from operator import attrgetter
-from typing import Any, NamedTuple
-
-from pydantic import BaseModel
+from typing import NamedTuple
 
 from pdforge.errors import UsageError
 from pdforge.plan.batch import split_batch
 from pdforge.plan.duration import Rate
-from pdforge.plan.fitting import ROOM
+from pdforge.plan.fitting import ROOM, replaced
 from pdforge.plan.jobs import TrainJob
 from pdforge.plan.memory import Memory, stages_of_a_place, training_memory
 from pdforge.plan.profile import Profile
@@ -213,16 +211,6 @@ class _Search:
             for field in _FIELDS
             if (value := attrgetter(field)(training)) != attrgetter(field)(asked)
         )
-
-
-def replaced(part: BaseModel | tuple[Any, ...], place: Sequence[str], value: object) -> Any:
-    """The part of a recipe with another value at that place below it."""
-    if not place:
-        return value
-    name, *below = place
-    if isinstance(part, tuple):
-        return tuple(replaced(each, below, value) if str(at) == name else each for at, each in enumerate(part))
-    return part.model_copy(update={name: replaced(getattr(part, name), below, value)})
 
 
 def _powers(most: int) -> Iterator[int]:
