@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -75,20 +74,21 @@ def _requeue(stage: StageDirectory, code: int) -> int:
     """Ask for another start, on nodes that have not failed too often."""
     job = this_job()
     chosen, submission = avoided_by_job(stage), latest_submission(stage)
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())  # the requeue ends this process, which has a thing left to do
+    # The requeue signals every process of this step, also the scontrol below: ignored, as children inherit it, the
+    # signal ends none, and blocked it is kept to be waited for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     asked = subprocess.run(["scontrol", "requeue", job], check=False)
     if asked.returncode:
         print(f"pdforge: scontrol requeue {job} failed: submit again to go on", flush=True)
         return code or ExitCode.FINDINGS
     if chosen and submission:  # only now: it is refused while the job runs
         nodes = excluded(submission.profile, chosen)
-        subprocess.run(["scontrol", "update", f"jobid={job}", f"excnodelist={nodes}"], check=False)
+        update = subprocess.run(["scontrol", "update", f"jobid={job}", f"excnodelist={nodes}"], check=False)
+        told = "it avoids" if update.returncode == 0 else "scontrol update failed: it may come back to"
         why = "; ".join(f"{exclusion.node}: {describe(exclusion)}" for exclusion in chosen)
-        print(f"pdforge: it avoids {why}", flush=True)
-    deadline = time.monotonic() + _WAIT_FOR_REQUEUE_S
-    while not told.is_set() and time.monotonic() < deadline:
-        time.sleep(0.1)  # a handler runs in the main thread, which a wait for the event would hold
+        print(f"pdforge: {told} {why}", flush=True)
+    signal.sigtimedwait([signal.SIGTERM], _WAIT_FOR_REQUEUE_S)
     return code or ExitCode.FINDINGS
 
 

@@ -29,7 +29,7 @@ JOIN_TIMEOUT_S = 300.0
 _PERIOD_S = 0.2
 
 _MOVES = 3
-"""Now and then SLURM (22.05) starts a job on a node that it was told to avoid as it was requeued."""
+"""The scheduler may refuse, or not hear, which nodes a job is to avoid; it must not move for ever."""
 
 _FIRST_PORT, _PORTS = 20_000, 12_000
 """Below what Linux hands out by itself (32768 and up)."""

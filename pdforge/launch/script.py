@@ -128,6 +128,7 @@ class JobScript:
         """Runs in the batch step, which outlives a rank that was killed: it decides on another start."""
         return [
             "pdforge_code=$?",
+            "trap : TERM  # of the requeue: the end of this shell would be the end of what asks for it",
             f'{shlex.join([sys.executable, "-m", "pdforge.launch.after", str(self.directory.path)])} "$pdforge_code"',
             "",
         ]

@@ -26,4 +26,5 @@ srun --unbuffered --output /data/runs/count-a/train/scheduler/%j_%t_log.out --ki
 
 # teardown
 pdforge_code=$?
+trap : TERM  # of the requeue: the end of this shell would be the end of what asks for it
 /opt/python -m pdforge.launch.after /data/runs/count-a/train "$pdforge_code"

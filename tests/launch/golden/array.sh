@@ -27,6 +27,7 @@ srun --unbuffered --output /data/runs/count-a/train/scheduler/%A_%a_%t_log.out -
 
 # teardown
 pdforge_code=$?
+trap : TERM  # of the requeue: the end of this shell would be the end of what asks for it
 /opt/python -m pdforge.launch.after /data/runs/count-a/train "$pdforge_code"
 
 ### job 2
@@ -56,4 +57,5 @@ srun --unbuffered --output /data/runs/count-a/train/scheduler/%j_%t_log.out --ki
 
 # teardown
 pdforge_code=$?
+trap : TERM  # of the requeue: the end of this shell would be the end of what asks for it
 /opt/python -m pdforge.launch.after /data/runs/count-a/train "$pdforge_code"
