@@ -49,15 +49,15 @@ class Cause:
 
 @dataclass(frozen=True)
 class Notice:
-    """SLURM's own word in a job's output on why it ended it."""
+    """SLURM's own word, beside accounting's row of a start, on why it ended it."""
 
     kind: CauseKind
     time: float
     """Unix seconds."""
-    line: str
-    file: Path
+    evidence: str
+    """What was found, and where."""
     nodes: tuple[str, ...] = ()
-    """Those that srun says failed."""
+    """Those that failed, where it says so."""
 
 
 def find_notices(files: Iterable[Path]) -> list[Notice]:
@@ -70,7 +70,7 @@ def find_notices(files: Iterable[Path]) -> list[Notice]:
                 nodes.append(match[1])
             if match := _NOTICE.search(line):
                 when = datetime.fromisoformat(match[1]).timestamp()  # SLURM writes local time
-                found.append(Notice(_NOTICES[match[2]], when, line.strip(), file, tuple(nodes)))
+                found.append(Notice(_NOTICES[match[2]], when, f"{file.name}: {line.strip()}", tuple(nodes)))
                 nodes = []
     return found
 
@@ -116,7 +116,7 @@ def told_by_scheduler(row: Mapping[str, str], notices: Iterable[Notice]) -> Caus
     if word in _STATES:
         return Cause(_STATES[word], f"sacct: {word} on {row.get('NodeList', '')}")
     notice = next(iter(notices), None)
-    return Cause(notice.kind, f"{notice.file.name}: {notice.line}") if notice else None
+    return Cause(notice.kind, notice.evidence) if notice else None
 
 
 def _from_its_end(outcome: Outcome, error: RankError | None, log_tail: str) -> Cause:

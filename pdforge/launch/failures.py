@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
 
@@ -25,6 +27,10 @@ _ENDED_EARLY = re.compile(r"^srun: error: \S+: task (\d+): .+")
 """What srun writes of a task that ended badly; the first one before it kills the others."""
 _WITHOUT_A_NAME = ("unknown", "out of memory")
 """Causes that need not come with a rank."""
+
+_NO_ROW = "accounting does not know this start"
+_CLOCKS_S = 3.0
+"""By which the clocks of two nodes, and SLURM's whole seconds, may differ; jobs start again later than that."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ def failed_attempts(directory: StageDirectory, *, running: bool) -> list[FailedA
             continue
         after = records.get(following.number) if following else None
         outcome, row, told = judge_ranks(attempt), _row(record, rows), _during(notices, record, after)
+        if record and row == _NO_ROW and not told:
+            told = _seen_by_nodes(record, after)
         if outcome.state != "failed" and told_by_scheduler(row if isinstance(row, dict) else {}, told) is None:
             continue
         found.append(
@@ -156,8 +164,14 @@ def _failed_nodes(
     guilty = next((rank for rank in ranks if rank.rank == outcome.rank), None)
     if guilty and guilty.node and guilty.error and guilty.error.of_node:
         return [guilty.node]
-    events = node_events(nodes, row["Start"], row["End"]) if isinstance(row, dict) else []
-    return events or sorted({node for notice in notices for node in notice.nodes})
+    return _events(nodes, row) or sorted({node for notice in notices for node in notice.nodes})
+
+
+def _events(nodes: list[str], row: dict[str, str] | str | None) -> list[str]:
+    """The nodes that accounting saw fail in the time of its row of a start."""
+    if not isinstance(row, dict) or (since := _when(row["Start"])) is None or (until := _when(row["End"])) is None:
+        return []
+    return node_events(nodes, since, until + timedelta(seconds=1))
 
 
 def _end(record: AttemptRecord | None, ranks: list[RankRecord], signs: Mapping[int, Sign]) -> float:
@@ -183,8 +197,34 @@ def _row(record: AttemptRecord | None, rows: dict[str, list[dict[str, str]]] | F
         return None
     if isinstance(rows, Failure):
         return f"accounting cannot be asked: {rows.why}"
-    starts = rows[record.job]
-    return starts[record.restart] if record.restart < len(starts) else "accounting does not know this start"
+    return _row_of_start(rows[record.job], record.started) or _NO_ROW
+
+
+def _row_of_start(rows: list[dict[str, str]], started: float) -> dict[str, str] | None:
+    """The row of the start that ranks took part in from `started`; rows are in the order of their starts.
+
+    They cannot be counted: of two starts within seconds accounting may keep one row, and a third that nothing ran in.
+    """
+    for row in reversed(rows):
+        begin, end = _when(row["Start"]), _when(row["End"])
+        if begin and begin.timestamp() <= started + _CLOCKS_S:
+            return row if end is None or started <= end.timestamp() + _CLOCKS_S else None
+    return None
+
+
+def _when(text: str) -> datetime | None:
+    """A local time of accounting; None: `Unknown`."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _seen_by_nodes(record: AttemptRecord, after: AttemptRecord | None) -> list[Notice]:
+    """What accounting says of the nodes of a start that it has no row of."""
+    until = after.started if after else time.time()
+    events = node_events(record.nodes, datetime.fromtimestamp(record.started), datetime.fromtimestamp(until))
+    return [Notice("node", until, f"sacctmgr: {', '.join(events)} down", tuple(events))] if events else []
 
 
 def _during(notices: list[Notice], record: AttemptRecord | None, after: AttemptRecord | None) -> list[Notice]:

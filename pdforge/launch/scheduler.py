@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -71,17 +71,12 @@ def held_jobs(folder: Path) -> list[str]:
     return list(dict.fromkeys(job for job, reason, where in rows if reason == "JobHeldUser" and where == str(folder)))
 
 
-def node_events(nodes: Sequence[str], start: str, end: str) -> list[str]:
-    """Those of the nodes that accounting saw fail between two of its times, the end included; none where it is silent.
+def node_events(nodes: Sequence[str], since: datetime, until: datetime) -> list[str]:
+    """Those of the nodes that accounting saw fail between two local times, both included; none where it is silent.
 
     `sacct` itself does not say which node of a job failed.
     """
-    try:
-        last = datetime.fromisoformat(end) + timedelta(seconds=1)
-        since = datetime.fromisoformat(start)
-    except ValueError:  # `Unknown`
-        return []
-    command = ["sacctmgr", "-n", "-P", "list", "event", f"nodes={','.join(nodes)}", f"start={start}"]
+    command = ["sacctmgr", "-n", "-P", "list", "event", f"nodes={','.join(nodes)}", f"start={since:%Y-%m-%dT%H:%M:%S}"]
     answer = _ask([*command, "format=NodeName,TimeStart,State"])
     if isinstance(answer, Failure):
         return []
@@ -90,7 +85,7 @@ def node_events(nodes: Sequence[str], start: str, end: str) -> list[str]:
         {
             node
             for node, when, state in rows
-            if state.startswith(("DOWN", "FAIL")) and since <= datetime.fromisoformat(when) <= last
+            if state.startswith(("DOWN", "FAIL")) and since <= datetime.fromisoformat(when) <= until
         }
     )
 

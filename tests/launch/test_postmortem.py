@@ -254,6 +254,39 @@ def test_a_start_of_a_job_is_told_from_the_others_in_its_output(tmp_path):
     assert output_of_start([file], starts[0], starts, lines=9) == []
 
 
+def test_accounting_may_lose_a_start_and_know_of_one_that_nothing_ran_in(tmp_path, monkeypatch):
+    """What SLURM 22.05 kept of a job whose node failed twice within eight seconds, and that then ended well."""
+    stage = StageDirectory(tmp_path / "run" / "train")
+    for number, second in enumerate((54.6, 61.9, 69.2), 1):
+        attempt = stage.attempt(number)
+        attempt.path.mkdir(parents=True)
+        started = datetime(2026, 11, 29, 13, 12).timestamp() + second
+        record = AttemptRecord(
+            executor="slurm", processes=1, master_address="n1", master_port=1, high_water=0, started=started,
+            job="7", restart=number - 1, nodes=["n1", "n2"],
+        )  # fmt: skip
+        write_attempt(attempt, record)
+    answers = {
+        "sacct": [
+            "7|7|NODE_FAIL|0:0|n[1-2]|2026-11-29T13:13:01|2026-11-29T13:13:03",
+            "7|7|COMPLETED|0:0|n[1-2]|2026-11-29T13:13:09|2026-11-29T13:13:14",
+            "7|7|PENDING|0:0|None assigned|Unknown|Unknown",
+        ],
+        "sacctmgr": ["n1|2026-11-29T13:12:55|DOWN", "n2|2026-11-29T13:12:55|DRAIN", "n2|2026-11-29T13:13:03|DOWN"],
+    }
+    for name, lines in answers.items():
+        command = tmp_path / name
+        command.write_text("#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stage.done.touch()
+    first, second = failed_attempts(stage, running=False)
+    assert (first.cause.kind, first.cause.evidence) == ("node", "sacctmgr: n1 down")
+    assert (first.failed_nodes, first.sacct) == (["n1"], "accounting does not know this start")
+    assert (second.cause.kind, second.cause.evidence) == ("node", "sacct: NODE_FAIL on n[1-2]")
+    assert second.failed_nodes == ["n2"]
+
+
 def test_of_ranks_that_were_all_killed_srun_knows_the_first(tmp_path):
     stage = StageDirectory(tmp_path / "run" / "train")
     attempt, now = stage.attempt(1), time.time()
