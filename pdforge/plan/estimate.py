@@ -17,6 +17,7 @@ from pdforge.plan.jobs import (
 )
 from pdforge.plan.jobs import kept as kept_of
 from pdforge.plan.model import Figures, ModelFigures, Stage, StageFigures
+from pdforge.plan.shapes import parameters_of
 from pdforge.recipe.models import Architecture, Recipe, TopPTopK, Truncation
 from pdforge.recipe.sizes import parameter_count
 
@@ -46,20 +47,21 @@ def estimate(recipe: Recipe, vocabulary: int, stages: Sequence[Stage]) -> Figure
     capture = next((job for job in stored if job.output == student.logits), None)
     teacher = capture.teacher if capture else student.teacher
     return Figures.model_construct(
-        student=model_figures(recipe.student.architecture, vocabulary, length),
-        teacher=model_figures(teacher.architecture, vocabulary, length) if teacher else None,
+        student=ModelFigures.model_construct(
+            parameters=parameter_count(recipe.student.architecture, vocabulary).total,
+            flops_per_token=flops_per_token(recipe.student.architecture, vocabulary, length),
+        ),
+        teacher=_teacher_figures(teacher) if teacher else None,
         kept_entries=kept_entries(capture.truncation, vocabulary) if capture else None,
         stages={stage.key: _stage_figures(stage, vocabulary, length) for stage in stages},
     )
 
 
-def model_figures(architecture: Architecture | None, vocabulary: int, sequence_length: int) -> ModelFigures:
-    """Parameters and FLOPs a token; unknown where the shape is."""
-    if architecture is None:
-        return ModelFigures.model_construct(parameters=None, flops_per_token=None)
+def _teacher_figures(teacher: ModelSource | HuggingFaceSource) -> ModelFigures:
+    shape = teacher.architecture
     return ModelFigures.model_construct(
-        parameters=parameter_count(architecture, vocabulary).total,
-        flops_per_token=flops_per_token(architecture, vocabulary, sequence_length),
+        parameters=parameters_of(teacher),
+        flops_per_token=flops_per_token(shape, teacher.vocabulary, teacher.sequence_length) if shape else None,
     )
 
 

@@ -21,10 +21,9 @@ from pdforge.plan.page import Batch, Finding, Model, Place, PlanPage, Run, Step,
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import logit_store_line
 from pdforge.plan.science import science_of
-from pdforge.plan.shapes import shape_of
+from pdforge.plan.shapes import published
 from pdforge.plan.storage import StoredBytes, StoreFigures, checkpoint_figures, store_figures
 from pdforge.plan.wall_clock import wall_clock
-from pdforge.recipe.models import Architecture
 from pdforge.recipe.sizes import parameter_count
 
 if TYPE_CHECKING:
@@ -248,30 +247,32 @@ def _models(plans: Sequence[Plan]) -> tuple[Model, ...]:
 
 
 def _published(source: HuggingFaceSource) -> Model:
-    """A model of the hub: its shape is the recipe's, or bundled; where both agree, biases are counted too."""
-    shape = shape_of(source.path)
-    architecture = source.architecture or (shape.architecture if shape else None)
-    if architecture is None:
-        return Model("teacher", source.path, None, None, None, None, None, "not bundled")
-    if shape is None or _size(shape.architecture) != _size(architecture):
+    """A model from outside: its shape is the recipe's, or known; where both agree, biases are counted too."""
+    if source.architecture is None:
+        known = "unknown" if Path(source.path).is_dir() else "not bundled"
+        return Model("teacher", source.path, None, None, None, None, None, known)
+    shape = published(source)
+    if shape is None:
         return _model("teacher", source.path, source)
-    known = source.model_copy(update={"architecture": architecture})
-    return _model("teacher", source.path, known, shape.source, shape.bias)
-
-
-def _size(shape: Architecture) -> Architecture:
-    """The shape without what no size depends on."""
-    return shape.model_copy(update={"rope_theta": 0.0})
+    return _model("teacher", source.path, source, shape.source, rows=shape.vocabulary, bias=shape.bias)
 
 
 def _model(
-    role: str, name: str, of: TrainJob | ModelSource | HuggingFaceSource, source: str = "the recipe", extra: int = 0
+    role: str,
+    name: str,
+    of: TrainJob | ModelSource | HuggingFaceSource,
+    source: str = "the recipe",
+    *,
+    rows: int | None = None,
+    bias: int = 0,
 ) -> Model:
-    shape, vocabulary = of.architecture, of.vocabulary
+    """`rows` of its embedding, where these are not as many as the vocabulary; `bias`: parameters not counted yet."""
+    shape = of.architecture
     assert shape is not None, "a shape that is unknown has no figures"
-    count, flops = parameter_count(shape, vocabulary), flops_per_token(shape, vocabulary, of.sequence_length)
+    count = parameter_count(shape, rows or of.vocabulary)
+    flops = flops_per_token(shape, of.vocabulary, of.sequence_length)
     lookup = 0 if shape.tied_embeddings else count.embedding
-    total = count.total + extra
+    total = count.total + bias
     return Model(role, name, total, count.embedding, total - lookup, flops, flops / 3, source)
 
 

@@ -1,12 +1,18 @@
-"""Shapes of well-known models, so that a plan needs no network to count a teacher's parameters.
+"""Shapes of teachers from outside, so that a plan needs no network to count their parameters.
 
-Each was read from the library that is named beside it, at that version, and counts exactly as many parameters as the
-library's own model (a test builds them). What is not here is unknown, unless the recipe has
-`teacher.model.architecture`.
+Of a directory it is what `config.json` says; those of well-known models of the hub are bundled. Each of these was read
+from the library that is named beside it, at that version, and counts exactly as many parameters as the library's own
+model (a test builds them). Any other is unknown, unless the recipe has `teacher.model.architecture`.
 """
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
+from pdforge.errors import EnvironmentFault
+from pdforge.plan.jobs import HuggingFaceSource, ModelSource
+from pdforge.pretrained import CONFIG, read_object
 from pdforge.recipe.models import Architecture
 from pdforge.recipe.sizes import parameter_count
 
@@ -20,7 +26,7 @@ class Shape(NamedTuple):
     vocabulary: int
     """Rows of its embedding."""
     source: str
-    """The library, with its version, that the shape was read from."""
+    """What the shape was read from: a library, with its version, or a file."""
     biases: bool = False
     """Queries, keys and values have biases, which recipes cannot say."""
 
@@ -39,8 +45,40 @@ class Shape(NamedTuple):
         return shape.layers * head * (shape.heads + 2 * (shape.kv_heads or shape.heads))
 
 
-def shape_of(path: str) -> Shape | None:
-    """The shape of a model by its hub id, upper or lower case; None: not known here."""
+def shape_of(path: str, gguf: str | None = None) -> Shape | None:
+    """The shape of a model; None: not known here.
+
+    Args:
+        path: a directory in Hugging Face's format, or a hub id, in upper or lower case.
+        gguf: the file of the directory that holds the model, where it is one: such a file is not read.
+    """
+    folder = Path(path)
+    return (_shape_in(folder) if gguf is None else None) if folder.is_dir() else _bundled(path)
+
+
+def published(source: HuggingFaceSource) -> Shape | None:
+    """The shape of a teacher; None: not known here, or the recipe says another."""
+    shape = shape_of(source.path, source.gguf_file)
+    if shape and source.architecture and _size(shape.architecture) != _size(source.architecture):
+        return None
+    return shape
+
+
+def parameters_of(source: HuggingFaceSource | ModelSource) -> int | None:
+    """All parameters of a teacher; None: its shape is unknown."""
+    if isinstance(source, HuggingFaceSource) and (shape := published(source)):
+        return shape.parameters
+    return parameter_count(source.architecture, source.vocabulary).total if source.architecture else None
+
+
+def _size(shape: Architecture) -> tuple[int | str | None, ...]:
+    """What the shape's size depends on."""
+    head = shape.head_dim or shape.hidden // shape.heads
+    heads = (shape.heads, shape.kv_heads or shape.heads, head)
+    return shape.family, shape.hidden, shape.ffn, shape.layers, *heads, shape.tied_embeddings
+
+
+def _bundled(path: str) -> Shape | None:
     found = _SHAPES.get(_ALIASES.get(path.lower(), path.lower()))
     if found is None:
         return None
@@ -58,10 +96,58 @@ def shape_of(path: str) -> Shape | None:
     return Shape(architecture, vocabulary, source, biases)
 
 
+def _shape_in(folder: Path) -> Shape | None:
+    """What `config.json` says; None where it says anything that recipes cannot, such as experts or other biases."""
+    try:
+        config = read_object(folder / CONFIG, "")
+    except EnvironmentFault:  # the capture says so
+        return None
+    kind = _KINDS.get(str(config.get("model_type")))
+    if kind is None or config.get("mlp_bias") or bool(config.get("attention_bias", kind.biases)) != kind.biases:
+        return None
+    heads = config.get("num_attention_heads")
+    fields: dict[str, Any] = {
+        "family": kind.family,
+        "hidden": config.get("hidden_size"),
+        "ffn": config.get("intermediate_size"),
+        "layers": config.get("num_hidden_layers"),
+        "heads": heads,
+        "kv_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.get("head_dim") or kind.head_dim,
+        "tied_embeddings": config.get("tie_word_embeddings", kind.tied),
+    }
+    vocabulary = config.get("vocab_size")
+    try:
+        architecture = Architecture(**fields)
+    except ValidationError:
+        return None
+    return Shape(architecture, vocabulary, f"its {CONFIG}", kind.biases) if isinstance(vocabulary, int) else None
+
+
 def known_shapes() -> list[str]:
     """Hub ids, without the further names that some of them have."""
     return list(_SHAPES)
 
+
+class _Kind(NamedTuple):
+    """What models of a type have where `config.json` does not say."""
+
+    family: str = "llama3"
+    biases: bool = False
+    """As of `Shape`."""
+    head_dim: int | None = None
+    tied: bool = False
+
+
+_KINDS = {
+    "llama": _Kind(),
+    "mistral": _Kind(),
+    "qwen2": _Kind(biases=True),
+    "qwen3": _Kind("qwen3", head_dim=128),
+    "glm": _Kind(biases=True, head_dim=128),
+    "smollm3": _Kind(tied=True),
+}
+"""By transformers' `model_type`: those whose blocks are counted as ours are (a test builds one of each)."""
 
 _Row = tuple[tuple[str, int, int, int, int, int, int | None], int, bool, bool, str]
 _SHAPES: dict[str, _Row] = {

@@ -9,6 +9,7 @@ from pdforge.plan import identities
 from pdforge.plan.content import fingerprint_folder
 from pdforge.plan.initialise import checkpoint_of, huggingface_folder
 from pdforge.plan.jobs import CaptureJob, HuggingFaceSource, ModelSource, OnlineCapture
+from pdforge.plan.shapes import shape_of
 from pdforge.pretrained import require_files
 from pdforge.recipe.columns import QUANTILE_SEQUENCES, required_columns
 from pdforge.recipe.hub import is_hub_id
@@ -88,6 +89,7 @@ def huggingface_teacher(
             remedy="start a multiple of it (`--processes`, or the profile's nodes)",
         )
     gguf = {} if teacher.gguf_file is None else {"gguf_file": teacher.gguf_file}
+    known = shape_of(path, teacher.gguf_file)
     source = HuggingFaceSource.model_construct(
         path=path,
         revision=teacher.revision,
@@ -95,7 +97,7 @@ def huggingface_teacher(
         gguf_file=teacher.gguf_file,
         code=teacher.trust_remote_code is not None,
         shard=teacher.shard,
-        architecture=teacher.architecture,
+        architecture=teacher.architecture or (known.architecture if known else None),
         vocabulary=vocabulary,
         sequence_length=sequence_length,
         place=place,

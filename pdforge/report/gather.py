@@ -18,6 +18,7 @@ from pdforge.plan.estimate import flops_per_token
 from pdforge.plan.identities import resulting
 from pdforge.plan.jobs import CaptureJob, EvaluateJob, TrainJob
 from pdforge.plan.model import Plan, Stage, merged_stages
+from pdforge.plan.shapes import parameters_of
 from pdforge.recipe.models import Architecture
 from pdforge.recipe.pupils import finetuned
 from pdforge.recipe.sizes import parameter_count
@@ -200,7 +201,7 @@ def _teacher(plan: Plan, stage: Stage, name: str, root: Path) -> TeacherResult:
         return TeacherResult(
             key=stage.key,
             name=name,
-            parameters=_parameters(job.teacher.architecture, job.teacher.vocabulary),
+            parameters=parameters_of(job.teacher),
             steps=None,
             tokens=None,
             heldout_loss=result.get("teacher_heldout_loss"),
@@ -215,17 +216,13 @@ def _teacher(plan: Plan, stage: Stage, name: str, root: Path) -> TeacherResult:
     return TeacherResult(
         key=stage.key,
         name=name,
-        parameters=_parameters(job.architecture, job.vocabulary),
+        parameters=parameter_count(job.architecture, job.vocabulary).total,
         steps=result.get("steps", figures.steps if figures else None),
         tokens=result.get("tokens", figures.tokens if figures else None),
         heldout_loss=loss,
         heldout=_curve(rows, HELDOUT),
         **_effort(directory, rows, stage),
     )
-
-
-def _parameters(shape: Architecture | None, vocabulary: int) -> int | None:
-    return parameter_count(shape, vocabulary).total if shape else None
 
 
 def _stores(plans: Sequence[Plan], root: Path) -> list[StoreResult]:

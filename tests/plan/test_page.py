@@ -96,6 +96,36 @@ def test_a_teacher_of_unknown_shape_is_unknown() -> None:
     assert page.total.process_hours is None
 
 
+def test_a_known_teacher_needs_no_architecture_in_the_recipe() -> None:
+    """The bundled shape gives every figure that the recipe's gives; and the biases, whichever it is."""
+    said, known = (gallery("pd_star", *more, variants=("1.9b",)) for more in ((), ("teacher.model.architecture=null",)))
+    assert known == said
+    assert only(known, "capture").duration is not None
+    recipes = load_recipes("pd_star", variants=("1.9b",))
+    [plan] = make_plans(recipes, H100, Path("/none"), fingerprint_of=written_fingerprint)
+    assert plan.figures.teacher is not None
+    assert plan.figures.teacher.parameters == known.models[0].parameters == 9_399_951_360
+
+
+def test_a_directory_says_the_shape_of_its_teacher(plans: MakePlans, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text("weights")
+    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"<|endoftext|>": 0, "a": 1}}}')
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", "vocab_size": 320, **shape}))
+    made = plans(
+        f"teacher.model={{kind: huggingface, path: {folder}}}",
+        f"data.tokenizer={{kind: pretrained, path: {folder}, vocabulary: 300}}",
+        variants=("pd",),
+    )
+    page = make_page(made, tmp_path / "runs")
+    block = 4 * 64 * 64 + 3 * 64 * 128 + 2 * 64 + 3 * 64  # the last: biases
+    assert (page.models[0].parameters, page.models[0].source) == (2 * block + 2 * 320 * 64 + 64, "its config.json")
+    capture = only(page, "capture")
+    assert capture.flops == page.models[0].forward_flops * capture.tokens
+
+
 def test_time_and_money_of_an_assumed_utilisation() -> None:
     page = gallery("pd_star", variants=("1.9b",))
     train = only(page, "train")

@@ -1,6 +1,9 @@
-"""Bundled shapes: every one counts the parameters of the model that the library it was read from builds."""
+"""Shapes of teachers: each counts the parameters of the model that the library it was read from builds."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +66,54 @@ def test_names() -> None:
     assert shape_of("Qwen/Qwen3-8B-Base") == shape_of("qwen/qwen3-8b")
     assert shape_of("zai-org/GLM-4-32B-Base-0414") is None
     assert shape_of("zai-org/glm-4-9b-hf").parameters == 9_399_951_360
+
+
+SMALL = {
+    "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+CLASSES = {
+    "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "glm": "Glm", "smollm3": "SmolLM3",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tied", [False, True, None], ids=["apart", "tied", "by default"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_directory_counts_what_transformers_builds_of_it(kind: str, tied: bool | None, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    of_type = getattr(transformers, f"{CLASSES[kind]}Config")
+    of_type(**SMALL, **({} if tied is None else {"tie_word_embeddings": tied})).save_pretrained(tmp_path)
+    if tied is None:  # older files do not have what is as usual
+        file = tmp_path / "config.json"
+        config = json.loads(file.read_text())
+        for name in ("tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim"):
+            config.pop(name, None)
+        file.write_text(json.dumps(config))
+    model = getattr(transformers, f"{CLASSES[kind]}ForCausalLM")(of_type.from_pretrained(tmp_path))
+    shape = shape_of(str(tmp_path))
+    assert shape is not None
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (shape.vocabulary, shape.source) == (320, "its config.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "qwen3_moe"},
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"num_hidden_layers": "many"},
+        {"hidden_size": None},
+        {"vocab_size": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_of_a_directory_that_is_not_understood_nothing_is_guessed(change: dict[str, object], tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama", **SMALL}))
+    assert shape_of(str(tmp_path)) is not None
+    assert shape_of(str(tmp_path), "weights.gguf") is None
+    file.write_text(json.dumps({"model_type": "llama", **SMALL, **change}))
+    assert shape_of(str(tmp_path)) is None
+    file.write_text("no JSON")
+    assert shape_of(str(tmp_path)) is None
