@@ -89,7 +89,7 @@ class HuggingFaceSource(Part):
     shard: int
     """Processes that hold one copy of its layers together."""
     architecture: Architecture | None
-    """For estimates only."""
+    """As far as it is known (`pdforge.plan.shapes`), else the recipe's; for estimates only."""
     vocabulary: int
     sequence_length: int
     place: str = "teacher.model"

@@ -21,7 +21,7 @@ from pdforge.plan.page import Batch, Finding, Model, Place, PlanPage, Run, Step,
 from pdforge.plan.profile import Profile
 from pdforge.plan.reuse import logit_store_line
 from pdforge.plan.science import science_of
-from pdforge.plan.shapes import published
+from pdforge.plan.shapes import shape_of
 from pdforge.plan.storage import StoredBytes, StoreFigures, checkpoint_figures, store_figures
 from pdforge.plan.wall_clock import wall_clock
 from pdforge.recipe.sizes import parameter_count
@@ -247,11 +247,11 @@ def _models(plans: Sequence[Plan]) -> tuple[Model, ...]:
 
 
 def _published(source: HuggingFaceSource) -> Model:
-    """A model from outside: its shape is the recipe's, or known; where both agree, biases are counted too."""
+    """A model from outside; of a known one the biases are counted too."""
     if source.architecture is None:
         known = "unknown" if Path(source.path).is_dir() else "not bundled"
         return Model("teacher", source.path, None, None, None, None, None, known)
-    shape = published(source)
+    shape = shape_of(source.path, source.gguf_file)
     if shape is None:
         return _model("teacher", source.path, source)
     return _model("teacher", source.path, source, shape.source, rows=shape.vocabulary, bias=shape.bias)

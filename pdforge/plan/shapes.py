@@ -2,7 +2,7 @@
 
 Of a directory it is what `config.json` says; those of well-known models of the hub are bundled. Each of these was read
 from the library that is named beside it, at that version, and counts exactly as many parameters as the library's own
-model (a test builds them). Any other is unknown, unless the recipe has `teacher.model.architecture`.
+model (a test builds them). Of any other it is the recipe's `teacher.model.architecture`, else unknown.
 """
 
 from pathlib import Path
@@ -56,26 +56,11 @@ def shape_of(path: str, gguf: str | None = None) -> Shape | None:
     return (_shape_in(folder) if gguf is None else None) if folder.is_dir() else _bundled(path)
 
 
-def published(source: HuggingFaceSource) -> Shape | None:
-    """The shape of a teacher; None: not known here, or the recipe says another."""
-    shape = shape_of(source.path, source.gguf_file)
-    if shape and source.architecture and _size(shape.architecture) != _size(source.architecture):
-        return None
-    return shape
-
-
 def parameters_of(source: HuggingFaceSource | ModelSource) -> int | None:
     """All parameters of a teacher; None: its shape is unknown."""
-    if isinstance(source, HuggingFaceSource) and (shape := published(source)):
+    if isinstance(source, HuggingFaceSource) and (shape := shape_of(source.path, source.gguf_file)):
         return shape.parameters
     return parameter_count(source.architecture, source.vocabulary).total if source.architecture else None
-
-
-def _size(shape: Architecture) -> tuple[int | str | None, ...]:
-    """What the shape's size depends on."""
-    head = shape.head_dim or shape.hidden // shape.heads
-    heads = (shape.heads, shape.kv_heads or shape.heads, head)
-    return shape.family, shape.hidden, shape.ffn, shape.layers, *heads, shape.tied_embeddings
 
 
 def _bundled(path: str) -> Shape | None:

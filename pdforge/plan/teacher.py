@@ -97,7 +97,7 @@ def huggingface_teacher(
         gguf_file=teacher.gguf_file,
         code=teacher.trust_remote_code is not None,
         shard=teacher.shard,
-        architecture=teacher.architecture or (known.architecture if known else None),
+        architecture=known.architecture if known else teacher.architecture,
         vocabulary=vocabulary,
         sequence_length=sequence_length,
         place=place,

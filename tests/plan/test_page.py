@@ -114,8 +114,9 @@ def test_a_directory_says_the_shape_of_its_teacher(plans: MakePlans, tmp_path: P
     (folder / "tokenizer.json").write_text('{"model": {"vocab": {"<|endoftext|>": 0, "a": 1}}}')
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", "vocab_size": 320, **shape}))
+    said = "{hidden: 32, ffn: 64, layers: 1, heads: 4}"  # of another model
     made = plans(
-        f"teacher.model={{kind: huggingface, path: {folder}}}",
+        f"teacher.model={{kind: huggingface, path: {folder}, architecture: {said}}}",
         f"data.tokenizer={{kind: pretrained, path: {folder}, vocabulary: 300}}",
         variants=("pd",),
     )

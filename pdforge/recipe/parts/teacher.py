@@ -64,8 +64,8 @@ class HuggingFaceTeacher(Model):
     shard: Count = 1
     """Processes that hold one copy of the model's layers together (FSDP2), where one device does not hold them."""
     architecture: Architecture | None = None
-    """Its shape, for sizes and estimates only: the model's own configuration is what runs. By default that of a local
-    directory's `config.json`, or of a well-known model."""
+    """Its shape, for sizes and estimates only: the model's own configuration is what runs. Plans need it where neither
+    `config.json` of a local directory says it nor the model is well known."""
 
 
 TeacherModel = Annotated[
