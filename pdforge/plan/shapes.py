@@ -64,7 +64,7 @@ def parameters_of(source: HuggingFaceSource | ModelSource) -> int | None:
 
 
 def _bundled(path: str) -> Shape | None:
-    found = _SHAPES.get(_ALIASES.get(path.lower(), path.lower()))
+    found = BUNDLED.get(_ALIASES.get(path.lower(), path.lower()))
     if found is None:
         return None
     (family, hidden, ffn, layers, heads, kv_heads, head_dim), vocabulary, tied, biases, source = found
@@ -109,11 +109,6 @@ def _shape_in(folder: Path) -> Shape | None:
     return Shape(architecture, vocabulary, f"its {CONFIG}", kind.biases) if isinstance(vocabulary, int) else None
 
 
-def known_shapes() -> list[str]:
-    """Hub ids, without the further names that some of them have."""
-    return list(_SHAPES)
-
-
 class _Kind(NamedTuple):
     """What models of a type have where `config.json` does not say."""
 
@@ -135,7 +130,7 @@ _KINDS = {
 """By transformers' `model_type`: those whose blocks are counted as ours are (a test builds one of each)."""
 
 _Row = tuple[tuple[str, int, int, int, int, int, int | None], int, bool, bool, str]
-_SHAPES: dict[str, _Row] = {
+BUNDLED: dict[str, _Row] = {
     "zai-org/glm-4-9b-hf": (("llama3", 4096, 13696, 40, 32, 2, None), 151_552, False, True, TRANSFORMERS),
     "meta-llama/llama-2-7b-hf": (("llama3", 4096, 11008, 32, 32, 32, None), 32_000, False, False, TRANSFORMERS),
     "mistralai/mistral-7b-v0.1": (("llama3", 4096, 14336, 32, 32, 8, None), 32_000, False, False, TRANSFORMERS),
